@@ -1,0 +1,72 @@
+/** Every bound of hydrant, with its unit and its reason. Bytes unless the name says otherwise. */
+const KiB = 1024
+const MiB = 1024 * KiB
+
+export const limits = {
+  // Firehose API (firehose.md §1.3, §1.5, §1.11)
+  recordBytes: 1_024_000, // 1,000 KiB, decoded
+  putBatchRecords: 500,
+  putBatchBytes: 4 * MiB, // decoded
+  /** 4 MiB of data is 5.6 MiB of base64 plus keys. */
+  httpBodyBytes: 8 * MiB,
+  httpHeaderBytes: 32 * KiB,
+  /** Bodies held at once by the front door, all connections: beyond it requests wait unread. */
+  httpInFlightBytes: 64 * MiB,
+  httpConnections: 10_000,
+  /** A client must send its whole request in this time. */
+  httpRequestMs: 30_000,
+  httpHeadersMs: 10_000,
+  httpIdleMs: 65_000,
+  signatureSkewMs: 5 * 60_000,
+  tagsPerStream: 50,
+  deliveryStreams: 5_000,
+
+  // embedded log (architecture §4)
+  logRowBytes: 4 * MiB,
+  /** Small puts of a partition merge for so long. */
+  logLingerMs: 2,
+  /** Appends waiting for the disk, per stream: beyond it puts get a retriable error. */
+  logPendingBytes: 64 * MiB,
+  logMapBytes: 1024 * 1024 * MiB, // address space, not disk
+  freeDiskBytes: 1024 * MiB,
+  shards: 10_000,
+
+  // pipelines (exactly-once.md)
+  memoryBytes: 256 * MiB,
+  /** One piece: what a lane reads, copies and compresses at once. */
+  pieceBytes: MiB,
+  /** Reserved for every lane, so that none starves (row 22). */
+  laneReserveBytes: 2 * MiB,
+  openCutsPerLane: 16,
+  noteChars: 3_500, // of Kafka's 4,096
+  readWaitMs: 1_000,
+  /** De-aggregated records of one record; above it the record passes unsplit (firehose.md §6.4). */
+  subRecords: 500,
+  /** Decompressed bytes of one record: zip-bomb guard. */
+  decompressedRecordBytes: 64 * MiB,
+  watchMs: 60_000,
+  checkpointMs: 600_000,
+  drainMs: 30_000,
+
+  // delivery
+  retryBaseMs: 100,
+  retryMaxMs: 30_000,
+  attemptMs: 60_000,
+  /** Requests a second to a target that refuses everything, all lanes together. */
+  brokenTargetPerSecond: 10,
+  sinkConcurrency: 8,
+  multipartBytes: 8 * MiB, // part size; bodies above one part are uploaded in parts
+  evaluatedPrefixChars: 512,
+  prefixChars: 1024,
+} as const
+
+export type Limits = typeof limits
+
+function holds(what: string, ok: boolean): void {
+  if (!ok) throw new Error(`limits.ts: ${what} does not hold`)
+}
+holds('largest record ≤ log row', limits.recordBytes <= limits.logRowBytes)
+holds('put batch ≤ log row', limits.putBatchBytes <= limits.logRowBytes)
+holds('base64 of a put batch ≤ HTTP body', (limits.putBatchBytes * 4) / 3 + limits.putBatchRecords * 16 < limits.httpBodyBytes)
+holds('HTTP body ≤ bodies in flight', limits.httpBodyBytes <= limits.httpInFlightBytes)
+holds('lane reserve ≤ memory', limits.laneReserveBytes <= limits.memoryBytes)

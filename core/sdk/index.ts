@@ -1,0 +1,5 @@
+export * from './batch.ts'
+export * from './errors.ts'
+export * from './log.ts'
+export * from './sink.ts'
+export * from './host.ts'
