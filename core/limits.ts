@@ -18,6 +18,19 @@ export const limits = {
   httpHeadersMs: 10_000,
   httpIdleMs: 65_000,
   signatureSkewMs: 5 * 60_000,
+  /** Body bytes of a refused request that are read and thrown away, so that the client sees the answer and not a reset. */
+  httpDiscardBytes: 32 * MiB,
+  /** A body must come at least so fast, after the first seconds: a slow client must not hold bytes in flight. */
+  httpBodyBytesPerSecond: 64 * KiB,
+  httpBodyGraceMs: 5_000,
+  /** A request that the log has not answered after so long is answered InternalFailure. */
+  httpHandlerMs: 60_000,
+  /** Derived signing keys, one for each key, day, region and service. */
+  signingKeys: 256,
+  /** Cached answers to "may this key do that on this stream", per key. */
+  authDecisions: 4_096,
+  /** Seen signatures, when the replay cache is on, in each of its two halves of 10 min: 1,600 requests a second. */
+  replaySignatures: 1_000_000,
   tagsPerStream: 50,
   deliveryStreams: 5_000,
 
@@ -58,6 +71,16 @@ export const limits = {
   multipartBytes: 8 * MiB, // part size; bodies above one part are uploaded in parts
   evaluatedPrefixChars: 512,
   prefixChars: 1024,
+
+  // configuration and operator's port
+  configBytes: 4 * MiB,
+  /** A file that a `${file:…}` reference names. */
+  configSecretBytes: 64 * KiB,
+  adminBodyBytes: 64 * KiB,
+  adminConnections: 100,
+  adminRequestMs: 10_000,
+  /** Values of one metric label; a later one is counted under `other`. */
+  metricLabelValues: 2_000,
 } as const
 
 export type Limits = typeof limits
