@@ -1,0 +1,255 @@
+import { unpack, type Stored } from './framings.ts'
+import { readObjects, type FoundObject, type Place } from './objects.ts'
+import type { Outcomes } from './outcomes.ts'
+import { idText, parseRecords, type RecordId } from './records.ts'
+
+/**
+ * The audit (reliability.md §4): what clients were promised against what lies in the stores. It reads everything back with code of
+ * its own. `lost`, `phantom`, `duplicate`, `doubly`, `corrupt`, `disorder`, `unbacked`, `broken` must be 0 for an exactly-once sink.
+ */
+export interface AuditInput {
+  readonly outcomes: Outcomes
+  readonly delivered: readonly Place[]
+  readonly compression: Stored
+  readonly format?: 'raw' | 'ndjson'
+  /** More than 1: ranges of objects are not compared. */
+  readonly shards?: number
+  /** Text between the records of an object (raw with delimiter "\n"). */
+  readonly delimited?: boolean
+  /** Where rejected and given-up records go: Firehose error lines. */
+  readonly rejected?: readonly Place[]
+  /** Backup of all source records. */
+  readonly backup?: readonly Place[]
+  readonly backupCompression?: Stored
+  /** Records that a stage or DeleteDeliveryStream dropped: only their number is known. */
+  readonly dropped?: number
+  /** Ids whose promise is not to be delivered in order (puts were sent at once by one producer). */
+  readonly unordered?: boolean
+  /** Turns a record as delivered or rejected into the bytes that the client made. */
+  readonly restore?: (raw: Uint8Array) => Uint8Array
+}
+export interface AuditResult {
+  accepted: number
+  unknown: number
+  delivered: number
+  rejected: number
+  backup: number
+  objects: number
+  bytes: number
+  lost: number
+  phantom: number
+  duplicate: number
+  doubly: number
+  corrupt: number
+  disorder: number
+  unbacked: number
+  /** Objects that are not whole files, that lie (metadata), or whose ranges overlap. */
+  broken: number
+  dropped: number
+  /** Unknown ids that are in. */
+  unknownIn: number
+  /** The first few of each kind, for whoever reads the failure. */
+  examples: string[]
+}
+export const MUST_BE_ZERO = ['lost', 'phantom', 'duplicate', 'doubly', 'corrupt', 'disorder', 'unbacked', 'broken'] as const
+
+interface Marks {
+  readonly delivered: Counts
+  readonly rejected: Counts
+  readonly backup: Counts
+}
+
+/** How often each id was seen, by producer. */
+class Counts {
+  readonly #of = new Map<number, Map<number, number>>()
+  add(id: RecordId): void {
+    let p = this.#of.get(id.producer)
+    if (!p) this.#of.set(id.producer, (p = new Map<number, number>()))
+    p.set(id.seq, (p.get(id.seq) ?? 0) + 1)
+  }
+  get(id: RecordId): number {
+    return this.#of.get(id.producer)?.get(id.seq) ?? 0
+  }
+  *all(): Generator<readonly [producer: number, seq: number, copies: number]> {
+    for (const [producer, p] of this.#of) for (const [seq, copies] of p) yield [producer, seq, copies]
+  }
+}
+
+const PER_KIND = 5
+class Report {
+  readonly #seen = new Map<string, number>()
+  readonly result: AuditResult
+  constructor(result: AuditResult) {
+    this.result = result
+  }
+  found(kind: (typeof MUST_BE_ZERO)[number], what: string, n = 1): void {
+    this.result[kind] += n
+    const seen = (this.#seen.get(kind) ?? 0) + 1
+    this.#seen.set(kind, seen)
+    if (seen <= PER_KIND) this.result.examples.push(`${kind}: ${what}`)
+  }
+}
+
+export async function audit(a: AuditInput): Promise<AuditResult> {
+  const zero = Object.fromEntries(MUST_BE_ZERO.map((k) => [k, 0])) as Record<(typeof MUST_BE_ZERO)[number], number>
+  const result: AuditResult = {
+    accepted: a.outcomes.count('ok'),
+    unknown: a.outcomes.count('unknown'),
+    delivered: 0,
+    rejected: 0,
+    backup: 0,
+    objects: 0,
+    bytes: 0,
+    unknownIn: 0,
+    dropped: a.dropped ?? 0,
+    ...zero,
+    examples: [],
+  }
+  const report = new Report(result)
+  const marks: Marks = { delivered: new Counts(), rejected: new Counts(), backup: new Counts() }
+  for (const p of a.delivered) await readDelivered(a, p, marks, report)
+  for (const p of a.rejected ?? []) for await (const o of readObjects(p)) result.rejected += readErrorLines(a, o, marks.rejected, report)
+  for (const p of a.backup ?? [])
+    for await (const o of readObjects(p)) result.backup += readBody(a, o, a.backupCompression ?? 'none', marks.backup, report, null)
+  compare(a, marks, report)
+  return result
+}
+
+async function readDelivered(a: AuditInput, p: Place, marks: Marks, report: Report): Promise<void> {
+  const ranges: Range[] = []
+  for await (const o of readObjects(p)) {
+    if (isErrorLines(o.bytes)) {
+      report.result.rejected += readErrorLines(a, o, marks.rejected, report)
+      continue
+    }
+    report.result.objects++
+    report.result.bytes += o.bytes.length
+    const n = readBody(a, o, a.compression, marks.delivered, report, a.format ?? 'raw')
+    report.result.delivered += n
+    const range = rangeOf(o, n, (a.shards ?? 1) === 1, report)
+    if (range) ranges.push(range)
+  }
+  checkRanges(ranges, report)
+}
+
+const isErrorLines = (b: Uint8Array): boolean => b[0] === 0x7b
+
+function readBody(a: AuditInput, o: FoundObject, as: Stored, into: Counts, report: Report, form: 'raw' | 'ndjson' | null): number {
+  let body: Uint8Array
+  try {
+    body = unpack(o.bytes, as)
+  } catch (e) {
+    report.found('broken', `${o.key}: ${e instanceof Error ? e.message : String(e)}`)
+    return 0
+  }
+  let n = 0
+  let rest = body.length
+  const last = new Map<number, number>()
+  for (const r of parseRecords(body)) {
+    n++
+    rest -= r.raw.length + r.newlines
+    if (!r.ok || r.id === null) {
+      report.found('corrupt', `${o.key}: record ${n} (${r.id ? idText(r.id) : 'unreadable'})`)
+      if (r.id === null) continue
+    }
+    const between = form === 'ndjson' || (a.delimited === true && rest > 0) ? 1 : 0
+    if (form !== null && r.newlines !== between) report.found('corrupt', `${o.key}: record ${n} is followed by ${r.newlines} newlines`)
+    into.add(r.id)
+    const before = last.get(r.id.producer) ?? -1
+    if (r.id.seq < before && a.unordered !== true) report.found('disorder', `${o.key}: ${idText(r.id)} after ${before}`)
+    last.set(r.id.producer, r.id.seq)
+  }
+  return n
+}
+
+function readErrorLines(a: AuditInput, o: FoundObject, into: Counts, report: Report): number {
+  let n = 0
+  const text = Buffer.from(o.bytes).toString()
+  if (!text.endsWith('\n')) report.found('broken', `${o.key}: the last error line has no newline`)
+  for (const line of text.split('\n')) {
+    if (line === '') continue
+    n++
+    let raw: Uint8Array
+    try {
+      const { rawData } = JSON.parse(line) as { rawData: string }
+      raw = (a.restore ?? ((x) => x))(Buffer.from(rawData, 'base64'))
+    } catch (e) {
+      report.found('broken', `${o.key}: error line ${n}: ${String(e)}`)
+      continue
+    }
+    const all = [...parseRecords(raw)]
+    const [one] = all
+    if (all.length !== 1 || !one?.ok || one.id === null) report.found('corrupt', `${o.key}: rawData of error line ${n}`)
+    if (one?.id) into.add(one.id)
+  }
+  return n
+}
+
+interface Range {
+  readonly key: string
+  readonly from: number
+  readonly to: number
+}
+
+/** `records` of the metadata must be what the body holds; the range ends at `end` and holds at least those records (one shard, one object a cut). */
+function rangeOf(o: FoundObject, parsed: number, single: boolean, report: Report): Range | null {
+  if (o.metadata === null) {
+    report.found('broken', `${o.key}: no metadata`)
+    return null
+  }
+  const { records, end, token } = o.metadata
+  if (Number(records) !== parsed) report.found('broken', `${o.key}: metadata says ${records} records, the body holds ${parsed}`)
+  if (token === undefined || !o.key.includes(token)) report.found('broken', `${o.key}: metadata has token ${token}`)
+  if (end === undefined || !/^\d+$/.test(end)) {
+    report.found('broken', `${o.key}: metadata has end "${end}"`)
+    return null
+  }
+  return single ? { key: o.key, from: Number(end) - parsed, to: Number(end) } : null
+}
+
+function checkRanges(ranges: readonly Range[], report: Report): void {
+  const sorted = ranges.toSorted((x, y) => x.from - y.from || x.to - y.to)
+  for (const [i, r] of sorted.entries()) {
+    const before = sorted[i - 1]
+    if (r.from < 0 || r.to <= r.from) report.found('broken', `${r.key}: range [${r.from}, ${r.to})`)
+    if (before && r.from < before.to)
+      report.found('broken', `${r.key} [${r.from}, ${r.to}) overlaps ${before.key} [${before.from}, ${before.to})`)
+  }
+}
+
+function compare(a: AuditInput, marks: Marks, report: Report): void {
+  const { result } = report
+  const missing: RecordId[] = []
+  for (const id of a.outcomes.all('ok')) {
+    if (marks.delivered.get(id) + marks.rejected.get(id) === 0) missing.push(id)
+    if (a.backup && marks.backup.get(id) === 0) report.found('unbacked', idText(id))
+  }
+  for (const id of missing.slice(result.dropped)) report.found('lost', idText(id))
+  for (const [kind, counts] of Object.entries(marks) as [keyof Marks, Counts][])
+    for (const [producer, seq, copies] of counts.all()) {
+      const id = { run: a.outcomes.run, producer, seq }
+      const outcome = a.outcomes.of(id)
+      if (outcome === undefined || outcome === 'fail') report.found('phantom', `${idText(id)} in ${kind}: ${outcome ?? 'never sent'}`)
+      if (outcome === 'unknown' && kind === 'delivered') result.unknownIn++
+      if (copies > 1) report.found('duplicate', `${idText(id)}: ${copies} times in ${kind}`, copies - 1)
+      if (kind === 'delivered' && marks.rejected.get(id) > 0) report.found('doubly', `${idText(id)} in delivered and rejected`)
+    }
+}
+
+const row = (k: string, v: number, bad: boolean): string => `  ${k.padEnd(12)}${String(v).padStart(12)}${bad ? '  <-- must be 0' : ''}`
+
+/** One line a figure; what must be 0 and is not is marked. */
+export function table(r: AuditResult): string {
+  const facts = ['accepted', 'unknown', 'unknownIn', 'delivered', 'rejected', 'backup', 'dropped', 'objects', 'bytes'] as const
+  return [
+    ...facts.map((k) => row(k, r[k], false)),
+    ...MUST_BE_ZERO.map((k) => row(k, r[k], r[k] !== 0)),
+    ...r.examples.map((e) => `  ${e}`),
+  ].join('\n')
+}
+
+/** Throws with the whole table unless all that must be 0 is 0. */
+export function assertClean(r: AuditResult, what: string): AuditResult {
+  if (MUST_BE_ZERO.some((k) => r[k] !== 0)) throw new Error(`audit failed: ${what}\n${table(r)}`)
+  return r
+}
