@@ -53,7 +53,13 @@ export interface OutObject {
 export interface Stored {
   readonly location: string
   readonly size: number
+  /** {} where the store kept none (a copy tool dropped it). */
   readonly metadata: Readonly<Record<string, string>>
+  /**
+   * Only an intent stands there, no bytes (file sink: the sidecar of an attempt that died before its link). Its metadata
+   * binds like that of an object: adopt it or stop; after adopting put again, which then creates the object.
+   */
+  readonly intent?: true
 }
 
 /** S3, file. */
@@ -106,6 +112,10 @@ export interface PluginKit {
   readonly z: typeof zod
   /** A string schema marked secret: scrubbed from every output. */
   secret(): ZodType<string>
+  /** A size with its unit in the value (`8MiB`) or a plain number; output: bytes. */
+  bytes(): ZodType<number, string | number>
+  /** A duration with its unit in the value (`30s`) or a plain number; output: milliseconds. */
+  duration(): ZodType<number, string | number>
   readonly RetryableError: typeof RetryableError
   readonly PermanentError: typeof PermanentError
   readonly ConfigError: typeof ConfigError

@@ -1,0 +1,1 @@
+export { isSecret, optionsJsonSchema, optionsTable, pluginKit } from '../sdk/kit.ts'

@@ -1,0 +1,259 @@
+import { existsSync } from 'node:fs'
+import { mkdir, mkdtemp, readFile, readdir, rm, writeFile } from 'node:fs/promises'
+import { tmpdir } from 'node:os'
+import { dirname, join } from 'node:path'
+import { createHash } from 'node:crypto'
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import {
+  attemptContext,
+  bodyOf,
+  collect,
+  optionsTable,
+  outObject,
+  pluginKit,
+  realHost,
+  recordedLog,
+  registerSinkCases,
+  type SinkHarness,
+} from 'hydrant/sdk/testing'
+import type { FileSystem, Host, ObjectSink } from 'hydrant/sdk'
+import plugin from './index.ts'
+
+const file = plugin(pluginKit)
+let root = ''
+beforeEach(async () => {
+  root = await mkdtemp(join(tmpdir(), 'hydrant-sink-file-'))
+})
+afterEach(async () => {
+  await rm(root, { recursive: true, force: true })
+})
+
+function hostWith(change: Partial<FileSystem> = {}): Host {
+  const real = realHost()
+  return { ...real, fs: { ...real.fs, ...change } }
+}
+function sinkAt(path: string, host: Host = hostWith()): ObjectSink {
+  const context = { host, log: recordedLog(), pipelineId: 'p', memory: 8 * 1024 * 1024, baseDir: dirname(path) }
+  return file.create(file.options.parse({ path }), context)
+}
+async function visible(path: string): Promise<string[]> {
+  const all = await readdir(path, { recursive: true, withFileTypes: true })
+  return all
+    .filter((f) => f.isFile())
+    .map((f) => join(f.parentPath, f.name).slice(path.length + 1))
+    .filter((f) => !f.startsWith('.hydrant'))
+    .toSorted()
+}
+const failing = (code: string, on: 'open' | 'link' | 'mkdir'): Host =>
+  hostWith({ [on]: () => Promise.reject(Object.assign(new Error(`${code}: of this test`), { code, syscall: on })) })
+const hashOf = (key: string): string => createHash('sha256').update(key).digest('hex').slice(0, 32)
+const temporaries = (path: string): Promise<string[]> => readdir(join(path, '.hydrant', 'tmp'))
+
+async function harness(): Promise<SinkHarness> {
+  const path = await mkdtemp(join(tmpdir(), 'hydrant-sink-file-'))
+  const readBack = async (key: string): Promise<Uint8Array | null> => (existsSync(join(path, key)) ? readFile(join(path, key)) : null)
+  return {
+    sink: sinkAt(path),
+    another: () => sinkAt(path),
+    readBack,
+    list: () => visible(path),
+    strand: async (key) => {
+      await mkdir(join(path, '.hydrant', 'tmp'), { recursive: true })
+      await writeFile(join(path, '.hydrant', 'tmp', `${hashOf(key)}-${Math.random()}`), 'half')
+    },
+    stranded: async (key) => (await temporaries(path)).filter((n) => n.startsWith(hashOf(key))).length,
+    stop: () => rm(path, { recursive: true, force: true }),
+  }
+}
+
+describe('conformance', () => {
+  registerSinkCases(test, { name: 'file', make: harness, sizes: [0, 1, 1024 * 1024 - 1, 1024 * 1024, 1024 * 1024 + 1, 20_000_000] })
+})
+
+describe('a crash between any two steps (exactly-once row 35)', () => {
+  const points = ['object.part', 'object.create', 'object.complete'].flatMap((p) => [`${p}.before`, `${p}.after`])
+  for (const point of points) {
+    test(`dies at ${point}: the next life stores it once, under the end that was written down`, async () => {
+      const out = outObject('a/b', bodyOf(5000), { end: 50 })
+      const died = new Error('killed here')
+      const failpoint = (p: string): Promise<void> => (p === point ? Promise.reject(died) : Promise.resolve())
+      await expect(sinkAt(root).put(out, attemptContext({ failpoint }))).rejects.toBe(died)
+
+      const next = sinkAt(root)
+      const noted = point === 'object.create.after' || point.startsWith('object.complete')
+      const linked = point === 'object.complete.after'
+      const other = await next.put(outObject('a/b', bodyOf(7000, 2), { end: 70 }), attemptContext({ recovered: true }))
+      if (!noted) {
+        expect(other.existed).toBe(null)
+        expect(await readFile(join(root, 'a/b'))).toEqual(Buffer.from(bodyOf(7000, 2)))
+        return
+      }
+      // the intent binds: the end that was written down is told, and putting that end completes it
+      expect(other.existed?.metadata['end']).toBe('50')
+      expect(other.existed?.intent).toBe(linked ? undefined : true)
+      expect((await next.head('a/b', attemptContext()))?.metadata['end']).toBe(linked ? '50' : undefined)
+      const again = await next.put(out, attemptContext({ recovered: true }))
+      expect(again.existed?.metadata['end']).toBe(linked ? '50' : undefined)
+      expect(await readFile(join(root, 'a/b'))).toEqual(Buffer.from(bodyOf(5000)))
+      expect(await temporaries(root)).toEqual([])
+    })
+  }
+
+  test('what is called existing was synced: the link of a life that died before its sync', async () => {
+    await sinkAt(root).put(outObject('a/b', bodyOf(10)), attemptContext())
+    const synced: string[] = []
+    const host = hostWith({
+      syncDir: (path) => {
+        synced.push(path)
+        return realHost().fs.syncDir(path)
+      },
+    })
+    expect((await sinkAt(root, host).put(outObject('a/b', bodyOf(10)), attemptContext())).existed).not.toBe(null)
+    expect(synced).toContain(join(root, 'a'))
+  })
+
+  test('order: body synced, sidecar linked and its folder synced, object linked and its folder synced', async () => {
+    const steps: string[] = []
+    const real = realHost().fs
+    const name = (p: string): string =>
+      p
+        .replace(root, '')
+        .replace(/tmp\/.*/, 'tmp/*')
+        .replace(/(?<=hydrant\/(?:key-)?)[0-9a-f-]{30,}/, '*')
+    const host = hostWith({
+      open: async (path, flags) => {
+        const h = await real.open(path, flags)
+        return { ...h, sync: () => (steps.push(`sync ${name(path)}`), h.sync()) }
+      },
+      link: (from, to) => (steps.push(`link ${name(from)} ${name(to)}`), real.link(from, to)),
+      syncDir: (path) => (steps.push(`syncDir ${name(path)}`), real.syncDir(path)),
+      rename: () => Promise.reject(new Error('never renamed')),
+    })
+    await sinkAt(root, host).put(outObject('a', bodyOf(10)), attemptContext())
+    expect(steps).toEqual([
+      'sync /.hydrant/tmp/*',
+      'link /.hydrant/tmp/* /.hydrant/*.json',
+      'link /.hydrant/*.json /.hydrant/key-*.json',
+      'syncDir /.hydrant',
+      'link /.hydrant/tmp/* /a',
+      'syncDir ',
+    ])
+  })
+
+  test('EEXIST although the link was made (NFS replays it): the object is ours', async () => {
+    const real = realHost().fs
+    const host = hostWith({
+      link: async (from, to) => {
+        await real.link(from, to)
+        throw Object.assign(new Error('EEXIST: replayed'), { code: 'EEXIST', syscall: 'link' })
+      },
+    })
+    const out = outObject('a', bodyOf(10))
+    const { existed } = await sinkAt(root, host).put(out, attemptContext())
+    expect(existed?.metadata).toEqual(out.metadata)
+    expect(await visible(root)).toEqual(['a'])
+  })
+
+  test('a file that is not ours is never touched: existed without metadata', async () => {
+    await writeFile(join(root, 'a'), 'theirs')
+    const { existed } = await sinkAt(root).put(outObject('a', bodyOf(10)), attemptContext())
+    expect(existed).toMatchObject({ size: 6, metadata: {} })
+    expect(await readFile(join(root, 'a'), 'utf8')).toBe('theirs')
+  })
+
+  test('the same token under another key is found where its sidecar says', async () => {
+    const first = outObject('old-prefix/a', bodyOf(10), { end: 5 })
+    await sinkAt(root).put(first, attemptContext())
+    const { existed } = await sinkAt(root).put(outObject('new-prefix/a', bodyOf(10), { token: first.token }), attemptContext())
+    expect(existed).toMatchObject({ location: join(root, 'old-prefix/a'), metadata: { end: '5' } })
+    expect(await visible(root)).toEqual(['old-prefix/a'])
+  })
+})
+
+describe('keys', () => {
+  const bad = ['', '/etc/passwd', '../up', 'a/../../up', 'a/./b', 'a\0b', 'folder/', '.hydrant/x', '//.hydrant/x', 'C:/x', '..\\up']
+  test.each(bad)('%j is refused', async (key) => {
+    const sink = sinkAt(join(root, 'inner'))
+    await expect(sink.put(outObject(key, bodyOf(1)), attemptContext())).rejects.toThrow(pluginKit.PermanentError)
+    await expect(sink.head(key, attemptContext())).rejects.toThrow(pluginKit.PermanentError)
+    await expect(collect(sink.read(key, attemptContext()))).rejects.toThrow(pluginKit.PermanentError)
+    await expect(sink.abortUploads(key, attemptContext())).rejects.toThrow(pluginKit.PermanentError)
+    expect(await visible(root)).toEqual([])
+  })
+
+  test('a token that cannot be a file name is refused', async () => {
+    const out = outObject('a', bodyOf(1), { token: '../../x' })
+    await expect(sinkAt(root).put(out, attemptContext())).rejects.toThrow(/cannot be a file name/)
+  })
+})
+
+describe('the disk says no', () => {
+  test.each([
+    ['ENOSPC', 'open', 'RetryableError', 'File.DiskFull'],
+    ['EIO', 'open', 'RetryableError', 'File.EIO'],
+    ['EACCES', 'mkdir', 'RetryableError', 'File.AccessDenied'],
+    ['EROFS', 'mkdir', 'RetryableError', 'File.AccessDenied'],
+    ['EPERM', 'link', 'ConfigError', 'File.NoHardLinks'],
+    ['EXDEV', 'link', 'ConfigError', 'File.SeveralFileSystems'],
+    ['ENAMETOOLONG', 'open', 'PermanentError', 'File.NameTooLong'],
+  ] as const)('%s at %s: %s %s', async (code, on, kind, expected) => {
+    const put = sinkAt(root, failing(code, on)).put(outObject('a', bodyOf(10)), attemptContext())
+    await expect(put).rejects.toThrow(pluginKit[kind])
+    await expect(put).rejects.toMatchObject({ code: expected })
+    await expect(put).rejects.toThrow(/^writing a: /)
+  })
+
+  test('a file where the key needs a folder', async () => {
+    const sink = sinkAt(root)
+    await sink.put(outObject('n', bodyOf(1)), attemptContext())
+    await expect(sink.put(outObject('n/y', bodyOf(1)), attemptContext())).rejects.toMatchObject({ code: 'File.NameTaken' })
+    await sink.put(outObject('m/y', bodyOf(1)), attemptContext())
+    await expect(sink.put(outObject('m', bodyOf(1)), attemptContext())).rejects.toMatchObject({ code: 'File.NameTaken' })
+  })
+
+  test('a failed sync of the body: nothing is visible, nothing is left, a later attempt works', async () => {
+    const real = realHost().fs
+    let fail = true
+    const host = hostWith({
+      open: async (path, flags) => {
+        const h = await real.open(path, flags)
+        const sync = (): Promise<void> =>
+          fail ? Promise.reject(Object.assign(new Error('EIO'), { code: 'EIO', syscall: 'fsync' })) : h.sync()
+        return { ...h, sync }
+      },
+    })
+    const sink = sinkAt(root, host)
+    await expect(sink.put(outObject('a', bodyOf(10)), attemptContext())).rejects.toMatchObject({ code: 'File.EIO' })
+    expect([await visible(root), await temporaries(root)]).toEqual([[], []])
+    fail = false
+    expect((await sink.put(outObject('a', bodyOf(10)), attemptContext({ attempt: 2 }))).existed).toBe(null)
+  })
+
+  test('a body of another length than announced', async () => {
+    const put = sinkAt(root).put(outObject('a', bodyOf(10), { size: 11 }), attemptContext())
+    await expect(put).rejects.toThrow('writing a: the body has 10 bytes, 11 were announced')
+    expect(await visible(root)).toEqual([])
+  })
+})
+
+describe('probe', () => {
+  test('a good folder, and nothing is left in it', async () => {
+    const found = await sinkAt(root).probe?.(new AbortController().signal)
+    expect(found?.[0]).toMatchObject({ level: 'ok' })
+    expect(await temporaries(root)).toEqual([])
+  })
+  test('a network file system and little space are said; a second link that succeeds is an error', async () => {
+    const host = hostWith({ statfs: () => Promise.resolve({ type: 0x6969, freeBytes: 5 * 1024 ** 2 }), link: () => Promise.resolve() })
+    const found = await sinkAt(root, host).probe?.(new AbortController().signal)
+    expect(found?.map((f) => `${f.level} ${f.message.replace(root, 'R')}`)).toEqual([
+      'error R: a second link to a name is not refused: no exactly once here',
+      'warning R is on NFS: link and fsync are only as good as its server',
+      'warning R: 5 MiB are free',
+    ])
+  })
+})
+
+test('the table of options in the README is the schema', async () => {
+  const readme = await readFile(join(import.meta.dirname, 'README.md'), 'utf8')
+  expect(readme).toContain(`<!-- options -->\n${optionsTable(file.options)}\n<!-- /options -->`)
+})
