@@ -1,0 +1,249 @@
+/**
+ * The one writer of a stream. Puts wait in the order of their arrival while a transaction is made durable; then all of
+ * them go into the next one, the puts of a partition merged into rows. A put that finds the writer idle goes at once;
+ * under load of small puts, transactions start at most once per linger.
+ */
+import type { RecordBatch } from '../../sdk/batch.ts'
+import { AppendError } from '../../sdk/log.ts'
+import { limits } from '../../limits.ts'
+import type { Clock } from '../../sdk/host.ts'
+import { WriteError, type Env, type Op } from './env.ts'
+import { encodeRow, oneRecordBytes, recordBytes, type Segment } from './frames.ts'
+import type { DiskGuard, Poison } from './health.ts'
+import { rowKey } from './keys.ts'
+import type { Partition } from './partition.ts'
+
+/** Pending bytes at which lingering is pointless. */
+const FLUSH_BYTES = 256 * 1024
+/** Bytes of one transaction: a longer one makes the puts behind it wait for nothing. */
+const TRANSACTION_BYTES = 4 * limits.logRowBytes
+
+export interface Appended {
+  readonly baseOffset: number
+  readonly appendTimeMs: number
+}
+interface Put {
+  readonly partition: Partition
+  readonly batch: RecordBatch
+  readonly bytes: number
+  resolve(a: Appended): void
+  reject(e: AppendError): void
+}
+/** A partition's part of one transaction. */
+interface Share {
+  readonly partition: Partition
+  readonly puts: { put: Put; baseOffset: number }[]
+  next: number
+  readonly timeMs: number
+  open: { segments: Segment[]; bytes: number; base: number } | null
+}
+
+export interface AppenderContext {
+  readonly stream: string
+  readonly env: Env
+  readonly epoch: number
+  readonly clock: Clock
+  readonly poison: Poison
+  readonly disk: DiskGuard
+  readonly lingerMs: number
+}
+
+export class Appender {
+  readonly #c: AppenderContext
+  #queue: Put[] = []
+  #pendingBytes = 0
+  #running: Promise<void> | null = null
+  #lastStart = -Infinity
+  #wake: (() => void) | null = null
+  #closed: AppendError | null = null
+
+  constructor(c: AppenderContext) {
+    this.#c = c
+  }
+
+  append(partition: Partition, batch: RecordBatch, signal: AbortSignal): Promise<Appended> {
+    const bytes = recordBytes(batch, 0, batch.count)
+    const refusal = this.#refusal(batch, bytes, signal)
+    if (refusal !== null) return Promise.reject(refusal)
+    return new Promise((resolve, reject) => {
+      const onAbort = (): void => {
+        const at = this.#queue.indexOf(put)
+        if (at < 0) return // it is being written: its answer comes
+        this.#queue.splice(at, 1)
+        this.#pendingBytes -= bytes
+        reject(
+          new AppendError('Aborted', 'the append was aborted before it was written', {
+            stored: 'no',
+            retriable: true,
+            cause: signal.reason,
+          }),
+        )
+      }
+      const put: Put = {
+        partition,
+        batch,
+        bytes,
+        resolve: (a) => {
+          signal.removeEventListener('abort', onAbort)
+          resolve(a)
+        },
+        reject: (e) => {
+          signal.removeEventListener('abort', onAbort)
+          reject(e)
+        },
+      }
+      signal.addEventListener('abort', onAbort, { once: true })
+      this.#queue.push(put)
+      this.#pendingBytes += bytes
+      if (this.#pendingBytes >= FLUSH_BYTES) this.#wake?.()
+      this.#running ??= this.#run()
+    })
+  }
+
+  #refusal(batch: RecordBatch, bytes: number, signal: AbortSignal): AppendError | null {
+    const no = (code: string, message: string, retriable: boolean): AppendError =>
+      new AppendError(code, `appending ${batch.count} records to ${this.#c.stream}: ${message}`, { stored: 'no', retriable })
+    if (this.#closed !== null) return this.#closed
+    if (this.#c.poison.reason !== null) return no('Poisoned', this.#c.poison.reason, false)
+    if (signal.aborted) return no('Aborted', 'aborted before it began', true)
+    if (batch.count === 0) return no('EmptyBatch', 'an empty batch has no offset', false)
+    if (this.#pendingBytes + bytes > limits.logPendingBytes && this.#queue.length > 0) {
+      return no('Overloaded', `${this.#pendingBytes} bytes wait for the disk, the limit is ${limits.logPendingBytes}`, true)
+    }
+    if (bytes > limits.logRowBytes) {
+      for (let i = 0; i < batch.count; i++) {
+        const one = oneRecordBytes(batch, i)
+        if (one > limits.logRowBytes) {
+          return no('RecordTooLarge', `record ${i} has ${one} bytes, the limit is ${limits.logRowBytes}`, false)
+        }
+      }
+    }
+    const reserve = this.#c.disk.refusal(this.#c.stream)
+    return reserve === null ? null : no('DiskReserve', reserve, true)
+  }
+
+  async #run(): Promise<void> {
+    while (this.#queue.length > 0) {
+      await this.#gather()
+      const puts = this.#take()
+      if (puts.length > 0) await this.#write(puts)
+    }
+    this.#running = null
+  }
+
+  /** Lets the puts of this turn of the event loop in, and lingers when the last transaction is very young. */
+  async #gather(): Promise<void> {
+    await new Promise<void>((r) => void setImmediate(r))
+    const wait = this.#lastStart + this.#c.lingerMs - this.#c.clock.monotonic()
+    if (wait > 0 && this.#pendingBytes < FLUSH_BYTES) {
+      const enough = new AbortController()
+      this.#wake = () => enough.abort()
+      await this.#c.clock.sleep(wait, enough.signal).catch(() => {}) // aborted = there is enough
+      this.#wake = null
+    }
+    this.#lastStart = this.#c.clock.monotonic()
+  }
+
+  #take(): Put[] {
+    let bytes = 0
+    let n = 0
+    while (n < this.#queue.length && (n === 0 || bytes + (this.#queue[n]?.bytes ?? 0) <= TRANSACTION_BYTES)) {
+      bytes += this.#queue[n]?.bytes ?? 0
+      n++
+    }
+    return this.#queue.splice(0, n)
+  }
+
+  async #write(puts: readonly Put[]): Promise<void> {
+    const shares = new Map<Partition, Share>()
+    const ops: Op[] = []
+    try {
+      for (const put of puts) this.#add(put, shares, ops)
+      for (const s of shares.values()) this.#closeRow(s, ops)
+      // no other write of rows is under way, and the transaction holds only while this daemon's boot epoch stands in the
+      // environment: so the offsets above are those of the write transaction itself
+      await this.#c.env.write(ops)
+    } catch (e) {
+      const error = this.#failed(e)
+      for (const put of puts) this.#settle(put, () => put.reject(error))
+      return
+    }
+    this.#c.disk.wrote(this.#c.stream)
+    for (const s of shares.values()) {
+      s.partition.advance(s.next, s.timeMs, this.#c.epoch)
+      for (const { put, baseOffset } of s.puts) {
+        this.#settle(put, () => put.resolve({ baseOffset, appendTimeMs: s.timeMs }))
+      }
+    }
+  }
+
+  #settle(put: Put, answer: () => void): void {
+    this.#pendingBytes -= put.bytes
+    answer()
+  }
+
+  #failed(e: unknown): AppendError {
+    const { stream, poison, disk } = this.#c
+    const fault = e instanceof WriteError ? e.fault : 'unknown'
+    const message = e instanceof Error ? e.message : String(e)
+    if (fault === 'full') {
+      disk.full(stream, message)
+      return new AppendError('DiskFull', message, { stored: 'no', retriable: true, cause: e })
+    }
+    poison.set(stream, message)
+    return new AppendError('Poisoned', message, { stored: fault === 'fenced' ? 'no' : 'unknown', retriable: false, cause: e })
+  }
+
+  #add(put: Put, shares: Map<Partition, Share>, ops: Op[]): void {
+    const { partition, batch } = put
+    let s = shares.get(partition)
+    if (s === undefined) {
+      const timeMs = Math.max(Math.trunc(this.#c.clock.now()), partition.lastTimeMs)
+      shares.set(partition, (s = { partition, puts: [], next: partition.stable, timeMs, open: null }))
+    }
+    s.puts.push({ put, baseOffset: s.next })
+    for (let from = 0; from < batch.count;) {
+      const headers = batch.headerStart !== undefined
+      const row = s.open
+      const other = row !== null && (row.segments[0]?.batch.headerStart !== undefined) !== headers
+      if (row !== null && (other || row.bytes + oneRecordBytes(batch, from) > limits.logRowBytes)) this.#closeRow(s, ops)
+      const open = (s.open ??= { segments: [], bytes: 0, base: s.next })
+      const { to, bytes } = fitting(put, from, limits.logRowBytes - open.bytes)
+      open.segments.push({ batch, from, to, bytes })
+      open.bytes += bytes
+      s.next += to - from
+      from = to
+    }
+  }
+
+  #closeRow(s: Share, ops: Op[]): void {
+    if (s.open === null) return
+    const { segments, base } = s.open
+    const stamp = { baseOffset: base, appendTimeMs: s.timeMs, leaderEpoch: this.#c.epoch }
+    const value = encodeRow(segments, stamp)
+    const epoch = base === s.partition.stable ? s.partition.epochOp(this.#c.epoch, base) : null
+    if (epoch !== null) ops.push(epoch)
+    ops.push({ key: rowKey({ ...stamp, partition: s.partition.index, count: s.next - base, bytes: value.length }), value })
+    s.open = null
+  }
+
+  /** Refuses from now on, waits for what was accepted. */
+  async close(e: AppendError): Promise<void> {
+    this.#closed = e
+    this.#wake?.()
+    while (this.#running !== null) await this.#running
+  }
+}
+
+/** How many records from `from` on fit into `room` bytes (at least one). */
+function fitting(put: Put, from: number, room: number): { to: number; bytes: number } {
+  const { batch } = put
+  if (from === 0 && put.bytes <= room) return { to: batch.count, bytes: put.bytes }
+  let to = from
+  let bytes = 0
+  do {
+    bytes += oneRecordBytes(batch, to)
+    to++
+  } while (to < batch.count && bytes + oneRecordBytes(batch, to) <= room)
+  return { to, bytes }
+}

@@ -1,0 +1,175 @@
+/**
+ * One lmdb environment: a folder with one data file. Writes run on a thread of lmdb; reads are synchronous, of the
+ * newest durable snapshot. `overlappingSync` is off: a transaction becomes visible only after fdatasync and the
+ * synchronous write of its meta page (exactly-once.md row 9), and a failed flush rejects the write; with overlapping
+ * sync it would be visible before it is durable and the promise of a failed flush would never settle.
+ *
+ * The data file never shrinks: space of trimmed rows is used again by later rows. The map grows by itself.
+ */
+import { open, type Database, type RootDatabase } from 'lmdb'
+import { PermanentError, RetryableError } from '../../sdk/errors.ts'
+
+/** full: certainly nothing was stored, there is no room. fenced: another daemon opened the folder. unknown: a flush or a meta page failed. */
+export type WriteFault = 'full' | 'fenced' | 'unknown'
+
+export class WriteError extends Error {
+  readonly fault: WriteFault
+  constructor(fault: WriteFault, message: string, cause?: unknown) {
+    super(message, { cause })
+    this.name = 'WriteError'
+    this.fault = fault
+  }
+}
+
+/** A failed write as other rooms see it: no room is retriable, a failed flush or another daemon is not. */
+export function outward(what: string, e: unknown): unknown {
+  if (!(e instanceof WriteError)) return e
+  const message = `${what}: ${e.message}`
+  return e.fault === 'full'
+    ? new RetryableError('Log.DiskFull', message, { cause: e })
+    : new PermanentError('Log.Poisoned', message, { cause: e })
+}
+
+/** value null removes the key. */
+export interface Op {
+  readonly key: Uint8Array
+  readonly value: Uint8Array | null
+}
+
+/** Places where a test may stand between the log and the disk. */
+export interface Seams {
+  /** Address space of an environment at its opening, bytes. */
+  readonly mapBytes?: number
+  /** Runs before the transaction is given to lmdb; a throw is the answer of the disk. */
+  beforeWrite?(dir: string): Promise<void>
+  /** Runs after lmdb answered and before anybody learns of it; a throw is a failed flush. */
+  afterWrite?(dir: string): Promise<void>
+}
+
+const BOOT = Buffer.from('boot')
+const MAP_BYTES = 256 * 1024 * 1024
+const ENOSPC = 28
+const EDQUOT = 122
+const MAP_FULL = -30792
+
+export interface KeyRange {
+  readonly start: Uint8Array
+  readonly end: Uint8Array
+  readonly reverse?: boolean
+  readonly limit?: number
+}
+
+export class Env {
+  readonly dir: string
+  readonly #root: RootDatabase<Uint8Array, Uint8Array>
+  readonly #boot: Database<Uint8Array, Uint8Array>
+  readonly #data: Database<Uint8Array, Uint8Array>
+  readonly #seams: Seams
+  #epoch = 0
+  #tail: Promise<unknown> = Promise.resolve()
+  #closed = false
+
+  constructor(dir: string, seams: Seams) {
+    this.dir = dir
+    this.#seams = seams
+    const o = { encoding: 'binary', keyEncoding: 'binary' } as const
+    this.#root = open<Uint8Array, Uint8Array>({
+      path: dir,
+      ...o,
+      maxDbs: 2,
+      mapSize: seams.mapBytes ?? MAP_BYTES,
+      overlappingSync: false,
+      eventTurnBatching: false, // one write = one transaction, and no internal promise is left unhandled
+    })
+    this.#boot = this.#root.openDB({ name: 'boot', ...o, useVersions: true })
+    this.#data = this.#root.openDB({ name: 'data', ...o })
+  }
+
+  /** The boot epoch found in the environment, 0 = new. */
+  foundEpoch(): number {
+    return this.#boot.getEntry(BOOT)?.version ?? 0
+  }
+
+  /** Writes the boot epoch (durable when it resolves, and with it whatever was visible). Every later write holds only while it stands. */
+  async takeOver(epoch: number): Promise<void> {
+    const found = this.foundEpoch()
+    if (found >= epoch) throw new WriteError('fenced', this.#fencedMessage(found, epoch))
+    const put = (): void => void this.#boot.put(BOOT, BOOT, epoch)
+    const ok = await settle(found === 0 ? this.#boot.ifNoExists(BOOT, put) : this.#boot.ifVersion(BOOT, found, put))
+    if (!ok) throw new WriteError('fenced', this.#fencedMessage(this.foundEpoch(), epoch))
+    this.#epoch = epoch
+  }
+
+  #fencedMessage(found: number, epoch: number): string {
+    return `writing ${this.dir}: another daemon has opened this folder (boot ${found}, this daemon is boot ${epoch})`
+  }
+
+  /** All or nothing, durable when it resolves; one at a time, in order of the calls. Rejects with WriteError. */
+  write(ops: readonly Op[]): Promise<void> {
+    const result = this.#tail.then(() => this.#write(ops))
+    this.#tail = result.catch(() => {}) // the caller has the error
+    return result
+  }
+
+  async #write(ops: readonly Op[]): Promise<void> {
+    if (this.#closed) throw new WriteError('unknown', `writing ${this.dir}: it is closed`)
+    let ok: boolean
+    try {
+      await this.#seams.beforeWrite?.(this.dir)
+      ok = await settle(
+        this.#boot.ifVersion(BOOT, this.#epoch, () => {
+          for (const op of ops) void (op.value === null ? this.#data.remove(op.key) : this.#data.put(op.key, op.value))
+        }),
+      )
+      await this.#seams.afterWrite?.(this.dir)
+    } catch (e) {
+      throw this.#faultOf(e, ops)
+    }
+    if (!ok) throw new WriteError('fenced', this.#fencedMessage(this.foundEpoch(), this.#epoch))
+  }
+
+  #faultOf(e: unknown, ops: readonly Op[]): WriteError {
+    const { code, message } = e as { code?: unknown; message?: unknown }
+    const text = `writing ${this.dir}: ${String(message)}`
+    const full = code === ENOSPC || code === EDQUOT || code === MAP_FULL || code === 'ENOSPC' || code === 'EDQUOT'
+    // "no room" is believed only when the file really shows the state before
+    if (full && !this.#shows(ops)) return new WriteError('full', text, e)
+    return new WriteError('unknown', text, e)
+  }
+
+  #shows(ops: readonly Op[]): boolean {
+    this.#data.resetReadTxn()
+    return ops.every((op) => {
+      const now = this.get(op.key)
+      return op.value === null ? now === undefined : now !== undefined && Buffer.compare(now, op.value) === 0
+    })
+  }
+
+  /** A private copy. */
+  get(key: Uint8Array): Uint8Array | undefined {
+    return this.#data.getBinary(key)
+  }
+  /** Keys with start ≤ key < end, or with `reverse` start ≥ key > end. */
+  keys(r: KeyRange): Iterable<Uint8Array> {
+    return this.#data.getKeys(r)
+  }
+
+  /** Waits for writes under way. */
+  async close(): Promise<void> {
+    if (this.#closed) return
+    await this.#tail
+    this.#closed = true
+    await this.#root.close()
+  }
+}
+
+/** lmdb rejects with "Commit failed" and tells the reason in a promise of its own. */
+async function settle(p: Promise<boolean>): Promise<boolean> {
+  try {
+    return await p
+  } catch (e) {
+    const { commitError } = e as { commitError?: Promise<never> }
+    if (commitError) await commitError
+    throw e
+  }
+}

@@ -1,0 +1,124 @@
+/** Reads of one partition: rows below the durable watermark, verified, copied once. */
+import { sliceBatch, type RecordBatch } from '../../sdk/batch.ts'
+import { DivergedError, OutOfRangeError, type ReadResult } from '../../sdk/log.ts'
+import type { Clock } from '../../sdk/host.ts'
+import type { Env } from './env.ts'
+import { CorruptRowError, decodeRow } from './frames.ts'
+import type { RowKey } from './keys.ts'
+import type { Partition } from './partition.ts'
+
+export interface ReadOptions {
+  readonly maxBytes: number
+  readonly maxWaitMs: number
+  readonly lastEpoch?: number
+  readonly signal: AbortSignal
+}
+
+/** `gone` answers why the topic can no longer be read, or null. */
+export async function read(
+  p: Partition,
+  env: Env,
+  from: number,
+  o: ReadOptions,
+  c: { clock: Clock; boot: number; gone(): Error | null },
+): Promise<ReadResult> {
+  const until = c.clock.monotonic() + o.maxWaitMs
+  for (;;) {
+    o.signal.throwIfAborted()
+    const gone = c.gone()
+    if (gone !== null) throw gone
+    check(p, from, o, c.boot)
+    if (from < p.stable) return collect(p, env, from, o.maxBytes)
+    const left = until - c.clock.monotonic()
+    if (left <= 0) {
+      return { batches: [], next: from, leaderEpoch: p.epochs.at(-1)?.epoch ?? c.boot, ...boundsOf(p) }
+    }
+    await changed(p, left, o.signal, c.clock)
+  }
+}
+
+export function boundsOf(p: Partition): { logStart: number; stable: number; highWatermark: number } {
+  return { logStart: p.logStart, stable: p.stable, highWatermark: p.stable }
+}
+
+function check(p: Partition, from: number, o: ReadOptions, boot: number): void {
+  if (!Number.isSafeInteger(from) || from < p.logStart || from > p.stable) throw new OutOfRangeError(from, boundsOf(p))
+  if (o.lastEpoch === undefined) return
+  const end = p.endOfEpoch(o.lastEpoch, boot)
+  if (end.leaderEpoch !== o.lastEpoch || end.endOffset < from) throw new DivergedError(end)
+}
+
+/** Resolves when the partition changed, the time is over or the signal aborts. */
+function changed(p: Partition, ms: number, signal: AbortSignal, clock: Clock): Promise<void> {
+  return new Promise((resolve) => {
+    const over = new AbortController()
+    const done = (): void => {
+      forget()
+      over.abort()
+      signal.removeEventListener('abort', done)
+      resolve()
+    }
+    const forget = p.onChange(done)
+    signal.addEventListener('abort', done, { once: true })
+    clock
+      .sleep(ms, over.signal)
+      .finally(done)
+      .catch(() => {}) // rejects when something else was first
+  })
+}
+
+function collect(p: Partition, env: Env, from: number, maxBytes: number): ReadResult {
+  const first = p.floor(env, from)
+  const where = `${env.dir} partition ${p.index}`
+  if (first === null)
+    throw new CorruptRowError(`${where} offset ${from}`, `no row holds it, although the log is [${p.logStart}, ${p.stable})`)
+  const batches: RecordBatch[] = []
+  let next = from
+  let bytes = 0
+  for (const row of p.rows(env, first.baseOffset)) {
+    if (row.baseOffset >= p.stable || row.leaderEpoch !== first.leaderEpoch) break
+    if (batches.length > 0 && bytes + row.bytes > maxBytes) break
+    const skip = next - row.baseOffset
+    if (skip >= row.count || skip < 0 || (skip > 0 && batches.length > 0)) {
+      throw new CorruptRowError(`${where} offset ${next}`, `the row there holds [${row.baseOffset}, ${row.baseOffset + row.count})`)
+    }
+    const batch = load(env, row, where)
+    batches.push(skip === 0 ? batch : sliceBatch(batch, skip, batch.count))
+    bytes += row.bytes
+    next = row.baseOffset + row.count
+    if (bytes >= maxBytes) break
+  }
+  return { batches, next, leaderEpoch: first.leaderEpoch, ...boundsOf(p) }
+}
+
+function load(env: Env, k: RowKey, where: string): RecordBatch {
+  const at = `${where} offset ${k.baseOffset}`
+  const frame = env.get(k.key)
+  if (!frame) throw new CorruptRowError(at, 'the row vanished while it was read')
+  const row = decodeRow(frame.byteOffset % 4 === 0 ? frame : new Uint8Array(frame), at)
+  const same =
+    row.baseOffset === k.baseOffset &&
+    row.batch.count === k.count &&
+    row.appendTimeMs === k.appendTimeMs &&
+    row.leaderEpoch === k.leaderEpoch
+  if (!same)
+    throw new CorruptRowError(
+      at,
+      `its key says ${k.count} records of epoch ${k.leaderEpoch}, its head ${row.batch.count} of ${row.leaderEpoch}`,
+    )
+  return row.batch
+}
+
+/** The first offset whose append time is ≥ the asked one, `stable` if there is none. Times rise with the offsets. */
+export function offsetAtTime(p: Partition, env: Env, timestampMs: number): number {
+  let low = p.logStart
+  let high = p.stable
+  while (low < high) {
+    const mid = low + Math.floor((high - low) / 2)
+    const row = p.floor(env, mid)
+    if (row === null) throw new CorruptRowError(`${env.dir} partition ${p.index} offset ${mid}`, 'no row holds it')
+    if (row.appendTimeMs < timestampMs) low = row.baseOffset + row.count
+    else high = Math.max(row.baseOffset, p.logStart)
+  }
+  return low
+}
