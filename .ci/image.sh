@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the image with buildah, without a daemon and without an image registry, and runs `hydrant check` in it. Needs root.
 #   apt-get install buildah mmdebstrap crun
-# The base is a minimal Debian with the Node that the lock file names; the Debian tree is kept in $HYDRANT_CACHE.
+# The base is a minimal Debian with the Node that the lock file names; the Debian tree is kept in the cache folder of the tests.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 for tool in buildah mmdebstrap; do
@@ -10,7 +10,7 @@ done
 node scripts/setup.mjs
 
 suite=bookworm npm_version=11.19.1
-cache=${HYDRANT_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hydrant}/image
+cache=${HYDRANT_TEST_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/hydrant-test}/image
 work=$(mktemp -d)
 export BUILDAH_ISOLATION=chroot STORAGE_DRIVER=${STORAGE_DRIVER:-overlay}
 image() { buildah --root "$work/storage" --runroot "$work/run" "$@"; }
