@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import { unpack, type Stored } from './framings.ts'
 import { readObjects, type FoundObject, type Place } from './objects.ts'
 import type { Outcomes } from './outcomes.ts'
@@ -12,11 +13,13 @@ export interface AuditInput {
   readonly delivered: readonly Place[]
   readonly compression: Stored
   readonly format?: 'raw' | 'ndjson'
-  /** More than 1: ranges of objects are not compared. */
+  /** More than 1: ranges of objects are not compared (an object does not say its shard). */
   readonly shards?: number
+  /** Records may be taken out by a stage: the content of an object is then not the content of its cut. */
+  readonly stages?: boolean
   /** Text between the records of an object (raw with delimiter "\n"). */
   readonly delimited?: boolean
-  /** Where rejected and given-up records go: Firehose error lines. */
+  /** Where rejected records go, as Firehose error lines, and given-up cuts, as they would have been delivered. */
   readonly rejected?: readonly Place[]
   /** Backup of all source records. */
   readonly backup?: readonly Place[]
@@ -108,9 +111,9 @@ export async function audit(a: AuditInput): Promise<AuditResult> {
   const report = new Report(result)
   const marks: Marks = { delivered: new Counts(), rejected: new Counts(), backup: new Counts() }
   for (const p of a.delivered) await readDelivered(a, p, marks, report)
-  for (const p of a.rejected ?? []) for await (const o of readObjects(p)) result.rejected += readErrorLines(a, o, marks.rejected, report)
+  for (const p of a.rejected ?? []) for await (const o of readObjects(p)) result.rejected += readRejected(a, o, marks.rejected, report)
   for (const p of a.backup ?? [])
-    for await (const o of readObjects(p)) result.backup += readBody(a, o, a.backupCompression ?? 'none', marks.backup, report, null)
+    for await (const o of readObjects(p)) result.backup += readBody(a, o, a.backupCompression ?? 'none', marks.backup, report, null).records
   compare(a, marks, report)
   return result
 }
@@ -124,29 +127,42 @@ async function readDelivered(a: AuditInput, p: Place, marks: Marks, report: Repo
     }
     report.result.objects++
     report.result.bytes += o.bytes.length
-    const n = readBody(a, o, a.compression, marks.delivered, report, a.format ?? 'raw')
-    report.result.delivered += n
-    const range = rangeOf(o, n, (a.shards ?? 1) === 1, report)
+    const body = readBody(a, o, a.compression, marks.delivered, report, a.format ?? 'raw')
+    report.result.delivered += body.records
+    const range = rangeOf(o, body, a.stages === true, report)
     if (range) ranges.push(range)
   }
-  checkRanges(ranges, report)
+  if ((a.shards ?? 1) === 1) checkRanges(ranges, report)
+}
+
+function readRejected(a: AuditInput, o: FoundObject, into: Counts, report: Report): number {
+  if (isErrorLines(o.bytes)) return readErrorLines(a, o, into, report)
+  return readBody(a, o, a.compression, into, report, a.format ?? 'raw').records
 }
 
 const isErrorLines = (b: Uint8Array): boolean => b[0] === 0x7b
 
-function readBody(a: AuditInput, o: FoundObject, as: Stored, into: Counts, report: Report, form: 'raw' | 'ndjson' | null): number {
+interface Content {
+  readonly records: number
+  /** CRC-32 of the records, without what stands between them. */
+  readonly crc: number
+}
+
+function readBody(a: AuditInput, o: FoundObject, as: Stored, into: Counts, report: Report, form: 'raw' | 'ndjson' | null): Content {
   let body: Uint8Array
   try {
     body = unpack(o.bytes, as)
   } catch (e) {
     report.found('broken', `${o.key}: ${e instanceof Error ? e.message : String(e)}`)
-    return 0
+    return { records: 0, crc: 0 }
   }
   let n = 0
+  let crc = 0
   let rest = body.length
   const last = new Map<number, number>()
   for (const r of parseRecords(body)) {
     n++
+    crc = crc32(r.raw, crc)
     rest -= r.raw.length + r.newlines
     if (!r.ok || r.id === null) {
       report.found('corrupt', `${o.key}: record ${n} (${r.id ? idText(r.id) : 'unreadable'})`)
@@ -159,7 +175,7 @@ function readBody(a: AuditInput, o: FoundObject, as: Stored, into: Counts, repor
     if (r.id.seq < before && a.unordered !== true) report.found('disorder', `${o.key}: ${idText(r.id)} after ${before}`)
     last.set(r.id.producer, r.id.seq)
   }
-  return n
+  return { records: n, crc }
 }
 
 function readErrorLines(a: AuditInput, o: FoundObject, into: Counts, report: Report): number {
@@ -191,21 +207,31 @@ interface Range {
   readonly to: number
 }
 
-/** `records` of the metadata must be what the body holds; the range ends at `end` and holds at least those records (one shard, one object a cut). */
-function rangeOf(o: FoundObject, parsed: number, single: boolean, report: Report): Range | null {
+/**
+ * What the object says about itself, against what it holds: token (in its name), range, number of records, and the parts of D and O
+ * (docs/exactly-once.md) that can be told from the content: the CRC of all values, and the outcome "all delivered".
+ */
+function rangeOf(o: FoundObject, c: Content, stages: boolean, report: Report): Range | null {
   if (o.metadata === null) {
     report.found('broken', `${o.key}: no metadata`)
     return null
   }
-  const { records, end, token } = o.metadata
-  if (Number(records) !== parsed) report.found('broken', `${o.key}: metadata says ${records} records, the body holds ${parsed}`)
-  if (token === undefined || !o.key.includes(token)) report.found('broken', `${o.key}: metadata has token ${token}`)
-  if (end === undefined || !/^\d+$/.test(end)) {
-    report.found('broken', `${o.key}: metadata has end "${end}"`)
-    return null
+  const { token, start, end, records, d, o: outcome } = o.metadata
+  const wrong = (what: string): void => report.found('broken', `${o.key}: ${what}, metadata is ${JSON.stringify(o.metadata)}`)
+  if (token === undefined || !o.key.includes(token)) wrong('the token is not in its name')
+  if (!stages) {
+    const delivered = new DataView(new ArrayBuffer(5))
+    delivered.setUint32(1, c.records, true)
+    if (Number(records) !== c.records) wrong(`it holds ${c.records} records`)
+    if (d?.slice(8) !== hex8(c.crc)) wrong(`the digest of its content is ${hex8(c.crc)}`)
+    if (outcome !== hex8(crc32(new Uint8Array(delivered.buffer)))) wrong('the outcome is not "all delivered"')
   }
-  return single ? { key: o.key, from: Number(end) - parsed, to: Number(end) } : null
+  const range = { key: o.key, from: Number(start ?? NaN), to: Number(end ?? NaN) }
+  if (range.to - range.from >= c.records) return range
+  wrong(`a range of fewer positions than records (${c.records})`)
+  return null
 }
+const hex8 = (n: number): string => n.toString(16).padStart(8, '0')
 
 function checkRanges(ranges: readonly Range[], report: Report): void {
   const sorted = ranges.toSorted((x, y) => x.from - y.from || x.to - y.to)

@@ -21,7 +21,7 @@ export async function* readObjects(p: Place): AsyncGenerator<FoundObject> {
 }
 
 /** The file sink's own folder: sidecars and temps, never objects. */
-export const SIDE = '.hydrant'
+const SIDE = '.hydrant'
 
 async function* readFolder(root: string, prefix: string): AsyncGenerator<FoundObject> {
   const all = await readdir(root, { recursive: true, withFileTypes: true }).catch((e: NodeJS.ErrnoException) => {
@@ -114,16 +114,12 @@ async function mustS3(answer: Promise<S3Answer>, what: string): Promise<S3Answer
 }
 const textOf = (r: S3Answer): string => Buffer.from(r.bytes).toString()
 
-export async function createBucket(p: Bucket): Promise<void> {
-  await mustS3(s3(p, 'PUT', ''), `creating bucket ${p.bucket}`)
-}
-
 const xmlText = (x: string): string =>
   x.replaceAll('&lt;', '<').replaceAll('&gt;', '>').replaceAll('&quot;', '"').replaceAll('&#39;', "'").replaceAll('&amp;', '&')
 const tags = (xml: string, name: string): string[] =>
   [...xml.matchAll(new RegExp(`<${name}>([^<]*)</${name}>`, 'g'))].map((m) => xmlText(m[1] ?? ''))
 
-export async function listKeys(p: Bucket): Promise<string[]> {
+async function listKeys(p: Bucket): Promise<string[]> {
   const keys: string[] = []
   for (let token: string | undefined; ;) {
     const query = { 'list-type': '2', prefix: p.prefix ?? '', ...(token === undefined ? {} : { 'continuation-token': token }) }
@@ -134,8 +130,14 @@ export async function listKeys(p: Bucket): Promise<string[]> {
   }
 }
 
+/** What a crash left behind and nobody needs any more: temporary files of the file sink, unfinished uploads of S3. */
+export async function leftovers(p: Place): Promise<number> {
+  if (p.kind === 's3') return (await openUploads(p)).length
+  return (await readdir(join(p.root, SIDE, 'tmp')).catch(() => [])).length
+}
+
 /** Uploads begun and neither completed nor aborted. */
-export async function openUploads(p: Bucket): Promise<string[]> {
+async function openUploads(p: Bucket): Promise<string[]> {
   const xml = textOf(await mustS3(s3(p, 'GET', '', { query: { uploads: '' } }), `listing uploads of ${p.bucket}`))
   return tags(xml, 'UploadId')
 }

@@ -1,0 +1,199 @@
+import { gzipSync } from 'node:zlib'
+import { FAIL_POINTS } from '../../core/host/failpoints.ts'
+import type { Versitygw } from '../services/versitygw.ts'
+import { assertClean, audit, type AuditInput, type AuditResult } from './audit.ts'
+import { FirehoseClient, load, put } from './client.ts'
+import type { PipelineConfig } from './config.ts'
+import { freePort, Home, type Daemon } from './daemon.ts'
+import { editNotes } from './notes.ts'
+import { leftovers } from './objects.ts'
+import { Outcomes } from './outcomes.ts'
+import { makeRecord } from './records.ts'
+import { fileStore, s3Store, type Store } from './stores.ts'
+
+/** One combination of the kill matrix. */
+export type KillCase = {
+  /** A fail point with its side, such as `cut.after`. */
+  edge: string
+  sink: 's3' | 'file'
+  form: 'none' | 'gzip'
+  cut: 'size' | 'interval'
+}
+export const EDGES: readonly string[] = FAIL_POINTS.flatMap((p) => [`${p}.before`, `${p}.after`])
+
+/** Cases that an S3 server takes part in. */
+export function needsS3(c: KillCase): boolean {
+  return c.sink === 's3' || /^(decide|backup\.put)\./.test(c.edge)
+}
+
+/** The file sink writes a sidecar, a temporary file and a link (create, part, complete), never in one put. Everything else can be reached. */
+export function reachable(c: KillCase): boolean {
+  return !(c.sink === 'file' && c.edge.startsWith('object.put.'))
+}
+
+function needed(s3: Versitygw | null): Versitygw {
+  if (!s3) throw new Error('this case needs an S3 server')
+  return s3
+}
+
+interface Setup {
+  readonly c: KillCase
+  readonly seed: number
+  readonly home: Home
+  readonly client: FirehoseClient
+  readonly log: Outcomes
+  readonly main: Store
+  readonly backup: Store
+  readonly s3: Versitygw | null
+}
+const STREAM = 'events'
+
+function pipeline(s: Setup, o: Partial<PipelineConfig> = {}): PipelineConfig {
+  const { c } = s
+  const big = multipart(c)
+  return {
+    name: STREAM,
+    compression: c.form,
+    size: c.cut === 'size' ? (big ? '12MiB' : '16KiB') : '256MiB',
+    interval: c.cut === 'size' ? '900s' : '150ms',
+    sink: s.main.sink,
+    ...o,
+  }
+}
+
+/** Only a body above one part is uploaded in parts. */
+function multipart(c: KillCase): boolean {
+  return c.sink === 's3' && /^object\.(create|part|complete)\./.test(c.edge)
+}
+
+/** Kill at the edge, start again, deliver the rest, audit. Rejects when the edge was not reached or the audit is not clean. */
+export async function runKillCase(c: KillCase, seed: number, s3: Versitygw | null): Promise<AuditResult> {
+  const home = await Home.make()
+  const place = (): Promise<Store> => (c.sink === 'file' ? Promise.resolve(fileStore(home.folder)) : s3Store(needed(s3)))
+  const client = new FirehoseClient({ url: `http://127.0.0.1:${home.ports.api}`, timeoutMs: 10_000 })
+  const s: Setup = { c, seed, home, client, s3, log: new Outcomes(seed), main: await place(), backup: await place() }
+  try {
+    const extra = await scenarioOf(c)(s)
+    const result = await audit({ outcomes: s.log, delivered: [s.main.place], rejected: [s.backup.place], compression: c.form, ...extra })
+    assertClean(result, `${JSON.stringify(c)} seed ${seed}`)
+    if (result.accepted === 0) throw new Error(`${JSON.stringify(c)}: nothing was accepted, so nothing was shown`)
+    const left = (await leftovers(s.main.place)) + (await leftovers(s.backup.place))
+    if (left > 0) throw new Error(`${JSON.stringify(c)} seed ${seed}: ${left} temporary files or open uploads are left`)
+    return result
+  } finally {
+    client.close()
+    await home.remove()
+  }
+}
+
+type Scenario = (s: Setup) => Promise<Partial<AuditInput>>
+function scenarioOf(c: KillCase): Scenario {
+  const point = c.edge.slice(0, c.edge.lastIndexOf('.'))
+  if (point === 'verify') return killedTwice
+  if (point === 'adopt') return lostNote
+  if (point === 'decide' || point === 'backup.put') return givenUp
+  return point === 'reject.put' ? rejects : plain
+}
+
+/** Sends while the daemon lives, at most 20 s. */
+async function loadUntilDead(s: Setup, d: Daemon, firstProducer: number): Promise<void> {
+  const stop = new AbortController()
+  void d.exited.then(() => stop.abort())
+  const big = multipart(s.c)
+  const sending = load(s.client, {
+    stream: STREAM,
+    log: s.log,
+    seed: s.seed,
+    firstProducer,
+    until: stop.signal,
+    records: big ? 40 : 20_000,
+    rate: big ? 400 : 2_000,
+    batch: big ? 4 : 20,
+    ...(big ? { sizes: [900_000, 1_000_000] } : {}),
+  })
+  try {
+    await d.killed(20_000)
+  } finally {
+    stop.abort()
+    await sending
+  }
+}
+
+/** A last life without faults: a little more load, then a drain to exit code 0. */
+async function lastLife(s: Setup): Promise<void> {
+  const d = await s.home.start().ready()
+  await load(s.client, { stream: STREAM, log: s.log, seed: s.seed, firstProducer: 100, records: 60, batch: 20 })
+  await d.drain()
+}
+
+const plain: Scenario = async (s) => {
+  await s.home.configure({ pipelines: [pipeline(s)] })
+  const d = s.home.start({ failpoints: `${s.c.edge}:kill@1` })
+  if (await d.readyOrDead()) await loadUntilDead(s, d, 0)
+  await d.killed()
+  await lastLife(s)
+  return {}
+}
+
+/** `verify` needs something that is already there: the first kill leaves an object whose position was not saved. */
+const killedTwice: Scenario = async (s) => {
+  await s.home.configure({ pipelines: [pipeline(s)] })
+  await loadUntilDead(s, await s.home.start({ failpoints: 'advance.before:kill@1' }).ready(), 0)
+  await s.home.start({ failpoints: `${s.c.edge}:kill@1` }).killed()
+  await lastLife(s)
+  return {}
+}
+
+/**
+ * `adopt` needs an object whose cut the note does not know: the lane's state is put back to what it was before its first cut (as a
+ * broker that lost its tail would), and the cuts of the next life end elsewhere.
+ */
+const lostNote: Scenario = async (s) => {
+  const small = { size: '8KiB', interval: '900s' }
+  await s.home.configure({ pipelines: [pipeline(s, small)] })
+  await loadUntilDead(s, await s.home.start({ failpoints: 'cut.before:kill@1' }).ready(), 0)
+  const before = await editNotes(s.home)
+  await loadUntilDead(s, await s.home.start({ failpoints: 'advance.before:kill@1' }).ready(), 10)
+  await editNotes(s.home, before)
+  await s.home.configure({ pipelines: [pipeline(s, s.c.cut === 'size' ? { size: '20KiB' } : {})] })
+  const d = s.home.start({ failpoints: `${s.c.edge}:kill@1` })
+  await loadUntilDead(s, d, 20)
+  await lastLife(s)
+  return {}
+}
+
+/** An S3 endpoint at which nothing listens, and a backup (of the case's kind); then the store comes back: what was given up must be in the backup only. */
+const givenUp: Scenario = async (s) => {
+  const backup = { records: 'rejected', sink: s.backup.sink } as const
+  const { sink: healthy, place } = s.c.sink === 's3' ? s.main : await s3Store(needed(s.s3))
+  const dead = { ...healthy, endpoint: `http://127.0.0.1:${await freePort()}`, retry: { base: '5ms', max: '20ms', duration: '200ms' } }
+  await s.home.configure({ pipelines: [pipeline(s, { sink: dead, backup })] })
+  await loadUntilDead(s, await s.home.start({ failpoints: `${s.c.edge}:kill@1` }).ready(), 0)
+  await s.home.configure({ pipelines: [pipeline(s, { sink: healthy, backup })] })
+  await lastLife(s)
+  return { delivered: [place] }
+}
+
+/** Every third record is not gzip: it must be in the rejects object, as it came, and the others delivered. */
+const rejects: Scenario = async (s) => {
+  await s.home.configure({
+    pipelines: [pipeline(s, { decompress: true, backup: { records: 'rejected', sink: s.backup.sink } })],
+  })
+  const d = s.home.start({ failpoints: `${s.c.edge}:kill@1` })
+  await d.ready()
+  for (let i = 0; i < 400 && d.alive; i++) await putMixed(s, 20)
+  await d.killed()
+  const last = await s.home.start().ready()
+  await putMixed(s, 20)
+  await last.drain()
+  return { stages: true }
+}
+
+async function putMixed(s: Setup, n: number): Promise<void> {
+  const ids = s.log.issue(0, n)
+  const records = ids.map((id) => {
+    const plainText = makeRecord(id, 200)
+    return id.seq % 3 === 0 ? plainText : gzipSync(plainText)
+  })
+  await put(s.client, STREAM, { ids, records }, s.log)
+}

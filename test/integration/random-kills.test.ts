@@ -1,0 +1,3 @@
+import { randomKills } from '../harness/randomkills.ts'
+
+randomKills({ kills: 20, project: 'integration', file: 'test/integration/random-kills.test.ts' })
