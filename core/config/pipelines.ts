@@ -1,3 +1,5 @@
+import { checkPrefixes, parsePrefix, PrefixError } from '../format/prefix.ts'
+import { isTimeZone } from '../format/timezone.ts'
 import type { FormatSpec } from '../format/types.ts'
 import type { BufferSpec, DeaggregateSpec, PipelineSpec } from '../pipeline/spec.ts'
 import type { Path } from './document.ts'
@@ -107,11 +109,26 @@ function checkBuffer(
   }
 }
 
-function isTimeZone(name: string): boolean {
+/** Prefixes by Firehose's rules, each fault at its own key. */
+function checkPrefix(raw: RawSink, path: Path, r: Reporter, out: Findings): void {
+  let whole = true
+  for (const kind of ['prefix', 'error_prefix'] as const) {
+    const at = [...path, kind]
+    try {
+      for (const w of parsePrefix(raw[kind], kind).warnings) out.warnings.push(r.value(at, w))
+    } catch (e) {
+      if (!(e instanceof PrefixError)) throw e
+      whole = false
+      out.errors.push(r.value(at, `${e.message}, got ${r.show(at)}`))
+    }
+  }
+  if (!whole) return
   try {
-    return new Intl.DateTimeFormat('en', { timeZone: name }).resolvedOptions().timeZone !== ''
-  } catch {
-    return false
+    checkPrefixes(raw.prefix, raw.error_prefix)
+  } catch (e) {
+    if (!(e instanceof PrefixError)) throw e
+    const example = 'such as error_prefix: "errors/!{firehose:error-output-type}/"'
+    out.errors.push(r.value([...path, raw.error_prefix === '' ? 'prefix' : 'error_prefix'], `${e.message}; write one, ${example}`))
   }
 }
 
@@ -127,6 +144,7 @@ function checkSink(raw: RawSink, path: Path, hasBackup: boolean, r: Reporter, ou
       'a batch that is given up goes to the backup, and this pipeline has none: add backup.sink, or leave retry.duration out to wait'
     out.errors.push(r.value([...path, 'retry', 'duration'], why))
   }
+  checkPrefix(raw, path, r, out)
   if (!isTimeZone(raw.time_zone)) {
     out.errors.push(
       r.value([...path, 'time_zone'], `unknown time zone ${r.show([...path, 'time_zone'])}; expected an IANA name, such as Europe/Berlin`),

@@ -141,9 +141,7 @@ export const sinkShape = {
   file_extension: text(/^(\.[0-9a-z!\-_.*'()]{1,127})?$/, "a dot, then 1 to 127 of a-z, 0-9 and !-_.*'()")
     .prefault('')
     .meta({ description: "End of object names, in place of the compression's own." }),
-  time_zone: text(/^[A-Za-z/_]{1,50}$/, 'an IANA name, such as Europe/Berlin')
-    .prefault('UTC')
-    .meta({ description: 'Time zone of timestamps in names.' }),
+  time_zone: z.string().min(1).max(50).prefault('UTC').meta({ description: 'Time zone of timestamps in names.' }),
   retry: z
     .strictObject({
       duration: duration({ min: 0, max: 365 * DAY })

@@ -58,6 +58,7 @@ export interface Range {
   readonly max: number
 }
 interface Unit {
+  readonly format: string
   readonly what: string
   readonly pattern: RegExp
   readonly parse: (text: string) => number | null
@@ -66,7 +67,7 @@ interface Unit {
 function measure(unit: Unit, range: Range): z.ZodType<number, string> {
   return z
     .string({ error: (i) => (i.code === 'invalid_type' ? unit.what : undefined) })
-    .meta({ pattern: orReference(unit.pattern) })
+    .meta({ pattern: orReference(unit.pattern), format: unit.format })
     .transform((text, context) => {
       const value = unit.parse(text)
       if (value === null) context.addIssue({ code: 'custom', message: unit.what })
@@ -79,10 +80,10 @@ function measure(unit: Unit, range: Range): z.ZodType<number, string> {
 /** A YAML size with its unit, as bytes. */
 export function size(range: Range): z.ZodType<number, string> {
   const what = 'expected a size with its unit (B, KiB, MiB, GiB, TiB, KB, MB, GB, TB), such as 64MiB'
-  return measure({ what, pattern: SIZE, parse: parseSize, show: showSize }, range)
+  return measure({ format: 'size', what, pattern: SIZE, parse: parseSize, show: showSize }, range)
 }
 /** A YAML duration with its unit, as milliseconds. */
 export function duration(range: Range): z.ZodType<number, string> {
   const what = 'expected a duration with its unit (ms, s, m, h, d), such as 60s'
-  return measure({ what, pattern: DURATION, parse: parseDuration, show: showDuration }, range)
+  return measure({ format: 'duration', what, pattern: DURATION, parse: parseDuration, show: showDuration }, range)
 }
