@@ -111,11 +111,11 @@ export interface RecordSink {
 export interface PluginKit {
   readonly z: typeof zod
   /** A string schema marked secret: scrubbed from every output. */
-  secret(): ZodType<string>
+  readonly secret: () => ZodType<string>
   /** A size with its unit in the value (`8MiB`) or a plain number; output: bytes. */
-  bytes(): ZodType<number, string | number>
+  readonly bytes: () => ZodType<number, string | number>
   /** A duration with its unit in the value (`30s`) or a plain number; output: milliseconds. */
-  duration(): ZodType<number, string | number>
+  readonly duration: () => ZodType<number, string | number>
   readonly RetryableError: typeof RetryableError
   readonly PermanentError: typeof PermanentError
   readonly ConfigError: typeof ConfigError
