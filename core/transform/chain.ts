@@ -1,0 +1,83 @@
+import type { StagesSpec } from '../pipeline/spec.ts'
+import { asWorkBatch, type RecordBatch, type Rejection, valueOf, type WorkBatch } from '../sdk/batch.ts'
+import { ConfigError } from '../sdk/errors.ts'
+import { decompressStage, extractMessagesStage } from './cloudwatch.ts'
+import { deaggregateStage } from './deaggregate.ts'
+import type { Drop, Stage } from './types.ts'
+
+/** The stages of a pipeline, in Firehose's order (firehose.md §4.1). Throws ConfigError when they do not go together. */
+export function createStages(spec: StagesSpec): Stage[] {
+  if (spec.extractMessages && !spec.decompress) {
+    throw new ConfigError('Stages.ExtractMessages', 'CloudWatchLogProcessingProcessor can only be enabled with DecompressionProcessor')
+  }
+  const stages: Stage[] = []
+  if (spec.deaggregate) stages.push(deaggregateStage(spec.deaggregate))
+  if (spec.decompress) stages.push(decompressStage())
+  if (spec.extractMessages) stages.push(extractMessagesStage())
+  return stages
+}
+
+export interface StagesResult {
+  /** Its release gives back everything, the source included. */
+  readonly batch: WorkBatch
+  /** By (origin, sub). */
+  readonly rejected: Rejection[]
+  /** By (origin, sub). */
+  readonly dropped: Drop[]
+  /** Records after de-aggregation: = batch.count + rejected.length + dropped.length. */
+  readonly entered: number
+  /** A rejected record as it entered, after de-aggregation and before anything else: what its error line holds. A view, until release. */
+  rawOf(r: Drop): Uint8Array
+}
+
+const order = (a: Drop, b: Drop): number => a.origin - b.origin || a.sub - b.sub
+
+/**
+ * Runs a batch through the stages; without any this costs nothing a byte. When a stage throws, nothing is released: the source still
+ * belongs to the caller.
+ */
+export async function runStages(
+  stages: readonly Stage[],
+  source: RecordBatch,
+  c: { readonly signal: AbortSignal; readonly replay: boolean },
+): Promise<StagesResult> {
+  let batch = asWorkBatch(source)
+  let first = batch
+  let entered = batch.count
+  const rejected: Rejection[] = []
+  const dropped: Drop[] = []
+  for (const [i, stage] of stages.entries()) {
+    if (stage.splits && i > 0) throw new Error(`stage ${stage.name} splits records: it must be the first, it is number ${i + 1}`)
+    const result = await stage.apply(batch, c)
+    for (const r of result.rejected) rejected.push(r)
+    for (const d of result.dropped) dropped.push(d)
+    batch = result.batch
+    if (stage.splits) {
+      first = batch
+      entered = batch.count + rejected.length + dropped.length
+    }
+  }
+  if (batch.count + rejected.length + dropped.length !== entered) {
+    const sum = `${batch.count} out + ${rejected.length} rejected + ${dropped.length} dropped`
+    throw new Error(`stages lost or made records: ${entered} entered, ${sum}`)
+  }
+  if (stages.length > 1) {
+    rejected.sort(order)
+    dropped.sort(order)
+  }
+  return { batch, rejected, dropped, entered, rawOf: (r) => rawOf(first, r) }
+}
+
+/** Finds (origin, sub) in a batch ordered by them; a record that de-aggregation itself refused is in the source only. */
+function rawOf(b: WorkBatch, r: Drop): Uint8Array {
+  let low = 0
+  let high = b.count
+  while (low < high) {
+    const middle = (low + high) >>> 1
+    const at = { origin: b.origin[middle] ?? 0, sub: b.sub[middle] ?? 0 }
+    if (order(at, r) < 0) low = middle + 1
+    else high = middle
+  }
+  const found = low < b.count && b.origin[low] === r.origin && b.sub[low] === r.sub
+  return (found ? valueOf(b, low) : valueOf(b.source, r.origin)) ?? new Uint8Array(0)
+}
