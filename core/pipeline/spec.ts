@@ -6,7 +6,7 @@ export type JsonObject = { readonly [k: string]: Json | undefined }
 
 export type SourceSpec =
   /** A Firehose delivery stream: its own log. */
-  | { readonly type: 'direct_put'; readonly shards: number }
+  | { readonly type: 'direct_put'; readonly shards: number; readonly onGap?: 'stop' | 'skip' }
   /** A hydrant stream of that name. */
   | { readonly type: 'stream'; readonly stream: string; readonly start: 'earliest' | 'latest' }
 

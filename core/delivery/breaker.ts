@@ -1,0 +1,81 @@
+import type { Clock } from '../sdk/host.ts'
+import { limits } from '../limits.ts'
+import type { Events } from '../telemetry/events.ts'
+
+/**
+ * One per target (endpoint and bucket), shared by all lanes: after a failure only so many attempts a second pass, until
+ * one succeeds. A store that refuses everything sees a trickle, however many lanes wait.
+ */
+export class Breaker {
+  readonly #clock: Clock
+  readonly #perSecond: number
+  readonly #changed: (open: boolean) => void
+  #open = false
+  #nextAt = 0
+
+  constructor(o: { clock: Clock; events: Events; sink: string; target: string; perSecond?: number }) {
+    this.#clock = o.clock
+    this.#perSecond = o.perSecond ?? limits.brokenTargetPerSecond
+    this.#changed = (open) => o.events.emit({ type: 'breaker.changed', sink: o.sink, target: o.target, open })
+  }
+  get open(): boolean {
+    return this.#open
+  }
+  /** Waits for this attempt's turn. */
+  async pass(signal: AbortSignal): Promise<void> {
+    while (this.#open) {
+      const now = this.#clock.monotonic()
+      if (now >= this.#nextAt) {
+        this.#nextAt = now + 1000 / this.#perSecond
+        return
+      }
+      await this.#clock.sleep(this.#nextAt - now, signal)
+    }
+    signal.throwIfAborted()
+  }
+  succeeded(): void {
+    if (!this.#open) return
+    this.#open = false
+    this.#changed(false)
+  }
+  failed(retryAfterMs = 0): void {
+    const now = this.#clock.monotonic()
+    this.#nextAt = Math.max(this.#nextAt, now + Math.max(retryAfterMs, 1000 / this.#perSecond))
+    if (this.#open) return
+    this.#open = true
+    this.#changed(true)
+  }
+}
+
+/** Counting semaphore, first come first served. */
+export class Slots {
+  #free: number
+  readonly #waiting: (() => void)[] = []
+  constructor(n: number) {
+    this.#free = n
+  }
+  async take(signal: AbortSignal): Promise<void> {
+    signal.throwIfAborted()
+    if (this.#free > 0) {
+      this.#free--
+      return
+    }
+    await new Promise<void>((resolve, reject) => {
+      const abort = (): void => {
+        this.#waiting.splice(this.#waiting.indexOf(wake), 1)
+        reject(signal.reason as Error)
+      }
+      const wake = (): void => {
+        signal.removeEventListener('abort', abort)
+        resolve()
+      }
+      this.#waiting.push(wake)
+      signal.addEventListener('abort', abort, { once: true })
+    })
+  }
+  give(): void {
+    const next = this.#waiting.shift()
+    if (next) next()
+    else this.#free++
+  }
+}

@@ -1,0 +1,95 @@
+import type { AnySinkPlugin, Logger } from '../sdk/sink.ts'
+import type { Host } from '../sdk/host.ts'
+import { ConfigError } from '../sdk/errors.ts'
+import { limits } from '../limits.ts'
+import type { Events } from '../telemetry/events.ts'
+import type { SinkHandle } from './attempts.ts'
+import { Breaker, Slots } from './breaker.ts'
+import type { SinkSpec } from './types.ts'
+
+export interface SinkPoolOptions {
+  readonly host: Host
+  readonly events: Events
+  readonly log: Logger
+  readonly baseDir: string
+  /** The plugin of a type; loaded before (load()). */
+  readonly plugin: (type: string) => Promise<AnySinkPlugin<unknown>>
+  /** Where the bucket of an API call lives (the `buckets:` section). */
+  readonly bucket: (name: string) => { readonly type: string; readonly options: Readonly<Record<string, unknown>> }
+}
+
+/** Opens sinks and wraps them: one handle a pipeline and spec, one breaker a target for the whole daemon. */
+export class SinkPool {
+  readonly #o: SinkPoolOptions
+  readonly #plugins = new Map<string, AnySinkPlugin<unknown>>()
+  readonly #handles = new Map<string, Promise<SinkHandle>>()
+  readonly #breakers = new Map<string, Breaker>()
+
+  constructor(o: SinkPoolOptions) {
+    this.#o = o
+  }
+
+  /** Loads the plugin of a spec, so that targetOf() and ordered() can answer at once. */
+  async load(type: string): Promise<void> {
+    if (type !== 'bucket') this.#plugins.set(type, await this.#o.plugin(type))
+  }
+
+  /** What of a sink's options says *where*: a part of the spec's identity. */
+  targetOf(spec: SinkSpec): Readonly<Record<string, string>> {
+    if (spec.type === 'bucket') return { bucket: bucketName(spec) }
+    return this.#loaded(spec.type).target(spec.options)
+  }
+  ordered(spec: SinkSpec): boolean {
+    return spec.type !== 'bucket' && this.#loaded(spec.type).ordered
+  }
+  #loaded(type: string): AnySinkPlugin<unknown> {
+    const plugin = this.#plugins.get(type)
+    if (!plugin) throw new Error(`sink plugin ${type} was used before it was loaded`)
+    return plugin
+  }
+
+  open(spec: SinkSpec, pipelineId: string): Promise<SinkHandle> {
+    const key = `${pipelineId} ${JSON.stringify(spec)}`
+    let handle = this.#handles.get(key)
+    if (!handle) {
+      handle = this.#open(spec, pipelineId)
+      this.#handles.set(key, handle)
+      handle.catch(() => this.#handles.delete(key))
+    }
+    return handle
+  }
+
+  async #open(spec: SinkSpec, pipelineId: string): Promise<SinkHandle> {
+    const { host, events, log, baseDir } = this.#o
+    const where = spec.type === 'bucket' ? withBucketOptions(spec, this.#o.bucket(bucketName(spec))) : spec
+    await this.load(where.type)
+    const plugin = this.#loaded(where.type)
+    if (plugin.kind !== 'object')
+      throw new ConfigError('SinkKind', `sink ${where.type} is of kind ${plugin.kind}; this version delivers objects only`)
+    const options = plugin.options.parse(where.options)
+    const sink = plugin.create(options, { host, log, pipelineId, memory: 2 * limits.multipartBytes, baseDir })
+    const target = JSON.stringify([where.type, where.options['endpoint'] ?? '', plugin.target(options)])
+    let breaker = this.#breakers.get(target)
+    if (!breaker) this.#breakers.set(target, (breaker = new Breaker({ clock: host.clock, events, sink: where.type, target })))
+    const concurrency = Math.min(spec.concurrency, plugin.limits(options).concurrency)
+    const { retry, timeoutMs } = spec
+    return { name: where.type, type: where.type, sink, retry, timeoutMs, slots: new Slots(concurrency), breaker, ordered: plugin.ordered }
+  }
+
+  async close(): Promise<void> {
+    for (const h of this.#handles.values()) await (await h).sink.close()
+    this.#handles.clear()
+  }
+}
+
+function bucketName(spec: SinkSpec): string {
+  const name = spec.options['bucket']
+  if (typeof name !== 'string') throw new ConfigError('Bucket', 'a sink of type bucket names no bucket')
+  return name
+}
+
+/** Options of the API call that only some stores know are passed to those. */
+function withBucketOptions(spec: SinkSpec, at: { type: string; options: Readonly<Record<string, unknown>> }): SinkSpec {
+  const kms = spec.options['kmsKeyArn']
+  return { ...spec, type: at.type, options: { ...at.options, ...(kms !== undefined && at.type === 's3' ? { kms_key: kms } : {}) } }
+}

@@ -1,0 +1,318 @@
+import { CONTENT_TYPE, compressionInfo } from '../format/compression.ts'
+import { attempts, RetryExhaustedError, type EffectScope, type SinkHandle } from '../delivery/attempts.ts'
+import type { OutObject, Stored } from '../sdk/sink.ts'
+import type { Body } from '../format/types.ts'
+import { errorCode, errorKind, errorMessage } from '../sdk/errors.ts'
+import type { LaneBook, OpenCut } from './book.ts'
+import type { Commits } from './commits.ts'
+import { LaneStoppedError, type LaneContext } from './context.ts'
+import type { Filled } from './fill.ts'
+import { invariant } from './invariants.ts'
+import { tokenOf } from './names.ts'
+import { formatRuns } from './note.ts'
+
+const GIVEN_UP = 'delivery-failed'
+/** A body is expected to move at least so fast, beside the attempt's time-out. */
+const SLOWEST_BYTES_PER_MS = 1024
+
+/** What a store says stands under a name of ours, and is not what we would write. */
+export interface Conflict {
+  readonly key: string
+  readonly stored: Stored
+}
+export type Delivery =
+  | { readonly kind: 'done'; readonly created: boolean; readonly objects: number; readonly storedBytes: number }
+  | { readonly kind: 'conflict'; readonly conflict: Conflict }
+
+export interface DeliverJob {
+  readonly x: LaneContext
+  readonly book: LaneBook
+  readonly commits: Commits
+  readonly cut: OpenCut
+  readonly filled: Filled
+  /** The cut was recorded by an earlier life of the lane. */
+  readonly recovered: boolean
+  /** This lease has not created an anchor yet: look before anything (step 6). */
+  readonly probation: boolean
+  /** Resolves when the first effects of all cuts before are visible. */
+  readonly turn: Promise<void>
+}
+
+type Kind = 'rejects' | 'anchor' | 'backup'
+interface Planned {
+  readonly kind: Kind
+  readonly handle: SinkHandle
+  readonly object: OutObject
+}
+
+/** Step 6: rejects objects, then the anchor, under names made from the start; "already there" counts only for the same cut. */
+export async function deliver(j: DeliverJob): Promise<Delivery> {
+  const { cut } = j
+  invariant('I1', cut.acked, () => `delivering [${cut.start}, ${cut.end}) before its entry was acknowledged`)
+  if (cut.givenUp) return deliverGivenUp(j)
+  const plan = planOf(j)
+  if (j.probation) {
+    const conflict = await lookFirst(j, plan)
+    if (conflict) return { kind: 'conflict', conflict }
+  }
+  let created = false
+  let storedBytes = 0
+  try {
+    for (const p of plan) {
+      const put = await putOne(j, p, j.filled.flow.rejects === j.filled.flow.sink || p.kind === 'rejects')
+      if (put.conflict) return { kind: 'conflict', conflict: put.conflict }
+      // the anchor, or the rejects object of a cut that delivers nothing, goes last
+      created = put.created
+      storedBytes += p.object.size
+    }
+  } catch (e) {
+    if (!(e instanceof RetryExhaustedError)) throw e
+    return giveUp(j, plan)
+  }
+  return { kind: 'done', created, objects: plan.length, storedBytes }
+}
+
+function planOf(j: DeliverJob): Planned[] {
+  const { encoded, flow } = j.filled
+  const plan: Planned[] = []
+  for (const [type, r] of encoded.rejects) {
+    const token = tokenFor(j, `rejects:${type}`)
+    const key = flow.rejectsKey({ token, arrivalMs: encoded.arrivalMs, type })
+    plan.push({ kind: 'rejects', handle: flow.rejects, object: outObject(j, { token, key, body: r.body, records: r.records }) })
+  }
+  if (encoded.main) {
+    const token = tokenFor(j, '0')
+    const key = flow.objectKey({ token, arrivalMs: encoded.arrivalMs })
+    const encoding = compressionInfo(flow.identity.format.compression).contentEncoding
+    plan.push({
+      kind: 'anchor',
+      handle: flow.sink,
+      object: outObject(j, { token, key, body: encoded.main, records: encoded.counts.delivered, encoding }),
+    })
+  }
+  return plan
+}
+
+function tokenFor(j: DeliverJob, index: string): string {
+  const { pipelineId, lane } = j.x
+  return tokenOf({ pipelineId, lineage: j.book.lineage, topicId: lane.topicId, shard: lane.shard, start: j.cut.start }, '', index)
+}
+
+function outObject(
+  j: DeliverJob,
+  o: { token: string; key: string; body: Body; records: number; encoding?: string | undefined },
+): OutObject {
+  const { encoded, flow } = j.filled
+  const x = formatRuns(encoded.byLimit)
+  return {
+    key: o.key,
+    token: o.token,
+    size: o.body.size,
+    records: o.records,
+    contentType: CONTENT_TYPE,
+    ...(o.encoding === undefined ? {} : { contentEncoding: o.encoding }),
+    crc32: o.body.crc32,
+    metadata: {
+      token: o.token,
+      start: String(encoded.start),
+      end: String(encoded.end),
+      records: String(encoded.records),
+      d: encoded.digest,
+      o: encoded.outcome,
+      spec: flow.hash,
+      ...(x === '' ? {} : { x }),
+    },
+    open: (start, end) => o.body.open(start, end),
+  }
+}
+
+/** On probation the store is asked before anything is shown to it: an earlier life may have written under these names. */
+async function lookFirst(j: DeliverJob, plan: readonly Planned[]): Promise<Conflict | null> {
+  const { flow, encoded } = j.filled
+  const looks = plan.map((p) => ({ p, handle: p.handle, key: p.object.key }))
+  // a rejects object of another outcome may stand there although this attempt rejects nothing
+  if (encoded.rejects.size === 0 && flow.stages.length > 0) {
+    for (const type of ['decompression-failed', 'processing-failed']) {
+      const token = tokenFor(j, `rejects:${type}`)
+      const key = flow.rejectsKey({ token, arrivalMs: encoded.arrivalMs, type })
+      const stored = await head(j, flow.rejects, key)
+      if (stored) return { key, stored }
+    }
+  }
+  for (const { p, handle, key } of looks) {
+    const stored = await head(j, handle, key)
+    if (stored && !judge(j, p, stored)) return { key, stored }
+  }
+  return null
+}
+
+async function head(j: DeliverJob, handle: SinkHandle, key: string): Promise<Stored | null> {
+  const { host } = j.x
+  await host.failpoint('verify.before')
+  const stored = await attempts(handle, scopeOf(j), { operation: 'head', timeoutMs: handle.timeoutMs, forever: true }, (c) =>
+    handle.sink.head(key, c),
+  )
+  await host.failpoint('verify.after')
+  return stored
+}
+
+async function putOne(j: DeliverJob, p: Planned, forever: boolean): Promise<{ created: boolean; conflict: Conflict | null }> {
+  const { x, cut } = j
+  const { handle, object } = p
+  const point = p.kind === 'rejects' ? 'reject.put' : p.kind === 'backup' ? 'backup.put' : null
+  if (point) await x.host.failpoint(`${point}.before`)
+  const timeoutMs = handle.timeoutMs + object.size / SLOWEST_BYTES_PER_MS
+  const put = await attempts(handle, scopeOf(j), { operation: 'put', timeoutMs, forever }, (c) => handle.sink.put(object, c))
+  if (point) await x.host.failpoint(`${point}.after`)
+  if (!put.existed) {
+    const { size, records } = object
+    x.events.emit({ type: 'object.stored', pipeline: x.pipeline, shard: x.lane.shard, key: object.key, size, records, kind: p.kind })
+    return { created: true, conflict: null }
+  }
+  const equal = judge(j, p, put.existed)
+  invariant('I16', !object.key.includes(`-${cut.end}-`) || cut.end === cut.start, 'a name holds the end of its cut')
+  x.events.emit({ type: 'object.existed', pipeline: x.pipeline, shard: x.lane.shard, key: object.key, equal })
+  return { created: false, conflict: equal ? null : { key: object.key, stored: put.existed } }
+}
+
+/** I8: "already there" is done only with equal token, end, digest and outcome. */
+function judge(j: DeliverJob, p: Planned, stored: Stored): boolean {
+  const { object } = p
+  const m = stored.metadata
+  if (m['token'] === undefined && m['end'] === undefined) {
+    // a copy tool lost the metadata: the key is ours, so only a body of quite another size is not
+    const same = stored.size === object.size || (stored.size > object.size / 2 && stored.size < object.size * 2)
+    if (same)
+      j.x.log.warn(
+        { key: object.key, size: stored.size },
+        'an object of ours has lost its metadata; taken as delivered by its name and size',
+      )
+    return same
+  }
+  return (
+    m['token'] === object.token && m['end'] === object.metadata['end'] && m['d'] === object.metadata['d'] && m['o'] === object.metadata['o']
+  )
+}
+
+/** Step 8: giving up is written down before it acts, and never reverts. */
+async function giveUp(j: DeliverJob, plan: readonly Planned[]): Promise<Delivery> {
+  const { x, cut, commits } = j
+  const anchor = plan.find((p) => p.kind === 'anchor')
+  await x.host.failpoint('decide.before')
+  if (anchor) {
+    const found = await headOnce(j, anchor)
+    if (found) return { kind: 'done', created: false, objects: plan.length, storedBytes: anchor.object.size }
+  }
+  cut.givenUp = true
+  await commits.save()
+  await x.host.failpoint('decide.after')
+  return deliverGivenUp(j)
+}
+
+/** Only what HEAD does not find goes to the backup; a sink that cannot be asked counts as "not found", and is said. */
+async function headOnce(j: DeliverJob, p: Planned): Promise<boolean> {
+  const { x } = j
+  try {
+    const once: SinkHandle = { ...p.handle, retry: { ...p.handle.retry, durationMs: 0 } }
+    const stored = await attempts(once, scopeOf(j), { operation: 'head', timeoutMs: p.handle.timeoutMs }, (c) =>
+      p.handle.sink.head(p.object.key, c),
+    )
+    return stored !== null && judge(j, p, stored)
+  } catch (e) {
+    if (!(e instanceof RetryExhaustedError)) throw e
+    x.log.warn(
+      { key: p.object.key, pipeline: x.pipeline },
+      'giving up to the backup although the sink cannot be asked: if it stored an unanswered put, the records are in both',
+    )
+    return false
+  }
+}
+
+async function deliverGivenUp(j: DeliverJob): Promise<Delivery> {
+  const { x, cut } = j
+  const { flow, encoded } = j.filled
+  const rejects = planOf(j).filter((p) => p.kind === 'rejects')
+  let storedBytes = 0
+  const backups: Planned[] = [...rejects]
+  if (encoded.main) {
+    const token = tokenFor(j, 'backup')
+    const key = flow.rejectsKey({ token, arrivalMs: encoded.arrivalMs, type: GIVEN_UP })
+    const encoding = compressionInfo(flow.identity.format.compression).contentEncoding
+    backups.push({
+      kind: 'backup',
+      handle: flow.rejects,
+      object: outObject(j, { token, key, body: encoded.main, records: encoded.counts.delivered, encoding }),
+    })
+  }
+  for (const p of backups) {
+    const put = await putOne(j, p, true)
+    if (put.conflict) return { kind: 'conflict', conflict: put.conflict }
+    storedBytes += p.object.size
+  }
+  x.events.emit({
+    type: 'cut.given-up',
+    pipeline: x.pipeline,
+    shard: x.lane.shard,
+    start: cut.start,
+    end: cut.end,
+    records: encoded.counts.delivered,
+  })
+  return { kind: 'done', created: false, objects: backups.length, storedBytes }
+}
+
+/** After the position has passed the cut: uploads that an earlier life left open under its name are ended. */
+export async function retire(j: DeliverJob): Promise<void> {
+  if (!j.recovered) return
+  const { x, filled } = j
+  for (const { handle, object } of planOf(j)) {
+    const { sink, timeoutMs } = handle
+    const count = await attempts(handle, scopeOf(j), { operation: 'abort', timeoutMs, forever: true }, (c) =>
+      sink.abortUploads(object.key, c),
+    )
+    if (count > 0) x.events.emit({ type: 'uploads.aborted', pipeline: x.pipeline, shard: x.lane.shard, key: object.key, count })
+  }
+  invariant('I6', filled.encoded.start === j.cut.start, 'retiring another cut')
+}
+
+export function scopeOf(j: Pick<DeliverJob, 'x' | 'book' | 'cut' | 'recovered' | 'turn'>): EffectScope {
+  const { x, book, cut, turn } = j
+  const { lane } = x
+  return {
+    host: x.host,
+    events: x.events,
+    log: x.log,
+    pipeline: x.pipeline,
+    lease: lane.lease,
+    signal: x.signal,
+    recovered: j.recovered,
+    cut: {
+      pipelineId: x.pipelineId,
+      lineage: book.lineage,
+      topicId: lane.topicId,
+      stream: lane.stream,
+      shard: lane.shard,
+      start: cut.start,
+      end: cut.end,
+    },
+    turn: () => turn,
+    mayAct: () => {
+      invariant(
+        'I1',
+        cut.acked && book.cuts.includes(cut),
+        () => `effect of [${cut.start}, ${cut.end}), which the acknowledged note does not hold`,
+      )
+      invariant('I12', lane.topicId === book.topicId, () => `lane of ${lane.topicId}, note of ${book.topicId}`)
+    },
+  }
+}
+
+export function stopFor(x: LaneContext, e: unknown): LaneStoppedError | null {
+  if (e instanceof LaneStoppedError) return e
+  const kind = errorKind(e)
+  if (kind === 'permanent' || kind === 'config')
+    return new LaneStoppedError(errorCode(e), `${x.pipeline} ${x.lane.shard}: ${errorMessage(e)}`)
+  if (e instanceof Error && e.name === 'InvariantError')
+    return new LaneStoppedError('Invariant', `${x.pipeline} ${x.lane.shard}: ${e.message}`)
+  if (e instanceof Error && e.name === 'NoTransportError') return new LaneStoppedError('NoTransport', e.message)
+  return null
+}

@@ -1,0 +1,237 @@
+import type { Logger } from '../sdk/sink.ts'
+import type { Host } from '../sdk/host.ts'
+import { errorKind, errorMessage } from '../sdk/errors.ts'
+import type { Registry } from '../registry/registry.ts'
+import type { Lane, LaneHandler } from '../stream/source.ts'
+import type { Events } from '../telemetry/events.ts'
+import { bodyWriter, type MemoryShare } from './budget.ts'
+import type { LaneContext, LaneProgress } from './context.ts'
+import type { LaneStatus } from './control.ts'
+import { stopFor } from './deliver.ts'
+import type { Flow } from './flow.ts'
+import { runLane } from './pipeline.ts'
+import type { BufferSpec } from './spec.ts'
+
+const RESTART_MAX_MS = 30_000
+
+/** What the lanes of one pipeline (or of one backup) share. */
+export interface LanesOptions {
+  readonly pipeline: string
+  readonly pipelineId: string
+  readonly host: Host
+  readonly events: Events
+  readonly log: Logger
+  readonly registry: Registry
+  readonly memory: MemoryShare
+  readonly spillDir: string
+  readonly onGap: 'stop' | 'skip'
+  readonly ordered: boolean
+  readonly openCuts: number
+  readonly unguarded: boolean
+  current(): Promise<{ flow: Flow; buffer: BufferSpec }>
+  flow(specHash: string): Promise<Flow>
+  /** Starts are written: lanes begin after it. */
+  readonly ready: Promise<void>
+  /** Deletion: where each shard ends; null = go on for ever. */
+  until(shard: string): number | null
+}
+
+interface Running {
+  readonly lane: Lane
+  hard: AbortController
+  drain: AbortController
+  readonly progress: LaneProgress
+  done: Promise<void>
+}
+
+/** Runs a lane for every shard that the source assigns, starts it again after passing faults, stops it where an operator must look. */
+export class Lanes implements LaneHandler {
+  readonly #o: LanesOptions
+  readonly #running = new Map<string, Running>()
+  #paused: boolean
+
+  constructor(o: LanesOptions, paused: boolean) {
+    this.#o = o
+    this.#paused = paused
+  }
+
+  assigned(lane: Lane): Promise<void> {
+    const progress: LaneProgress = {
+      state: 'starting',
+      position: lane.resume?.position ?? 0,
+      head: 0,
+      cutMs: null,
+      fillMs: null,
+      openCuts: 0,
+      reason: null,
+      lineage: 1,
+    }
+    const r: Running = { lane, hard: new AbortController(), drain: new AbortController(), progress, done: Promise.resolve() }
+    this.#running.set(lane.shard, r)
+    if (this.#paused) progress.state = 'paused'
+    else this.#launch(r, lane.resume)
+    return Promise.resolve()
+  }
+
+  async revoking(lane: Lane, deadline: AbortSignal): Promise<void> {
+    const r = this.#of(lane)
+    if (r) await this.#stop(r, deadline)
+  }
+
+  lost(lane: Lane): void {
+    const r = this.#of(lane)
+    if (!r) return
+    r.hard.abort(new Error(`the lease of ${lane.shard} was lost`))
+    this.#running.delete(lane.shard)
+  }
+
+  #of(lane: Lane): Running | undefined {
+    const r = this.#running.get(lane.shard)
+    return r?.lane.lease.id === lane.lease.id ? r : undefined
+  }
+
+  #launch(r: Running, resume: Lane['resume']): void {
+    r.hard = new AbortController()
+    r.drain = new AbortController()
+    r.done = this.#supervise(r, resume)
+  }
+
+  /** Never rejects: a lane that ends says why in its status and in an event. */
+  async #supervise(r: Running, first: Lane['resume']): Promise<void> {
+    const { host, events, pipeline, log } = this.#o
+    const { shard } = r.lane
+    const signal = AbortSignal.any([r.hard.signal, r.lane.lease.signal])
+    let resume = first
+    await this.#o.ready
+    for (let failures = 0; ; failures++) {
+      try {
+        await runLane(this.#context(r, signal), resume)
+        r.progress.state = this.#paused ? 'paused' : 'stopped'
+        events.emit({ type: 'lane.ended', pipeline, shard })
+        return
+      } catch (e) {
+        const stop = stopFor(this.#context(r, signal), e)
+        if (stop) {
+          Object.assign(r.progress, { state: 'stopped', reason: stop.message })
+          events.emit({ type: 'lane.stopped', pipeline, shard, code: stop.code, message: stop.message })
+          return
+        }
+        if (signal.aborted || errorKind(e) === 'lease-lost' || r.drain.signal.aborted) {
+          Object.assign(r.progress, { state: 'stopped', reason: errorMessage(e) })
+          events.emit({ type: 'lane.ended', pipeline, shard })
+          return
+        }
+        const delayMs = Math.min(RESTART_MAX_MS, 100 * 2 ** failures)
+        Object.assign(r.progress, { state: 'waiting', reason: errorMessage(e) })
+        log.warn(
+          { pipeline, shard, err: errorMessage(e), stack: e instanceof Error ? e.stack : undefined, delayMs },
+          'lane failed; it starts again from what is stored',
+        )
+        try {
+          await host.clock.sleep(delayMs, signal)
+          resume = await r.lane.saved()
+        } catch (again) {
+          r.progress.reason = errorMessage(again)
+          if (signal.aborted) return
+        }
+      }
+    }
+  }
+
+  #context(r: Running, signal: AbortSignal): LaneContext {
+    const o = this.#o
+    return {
+      pipeline: o.pipeline,
+      pipelineId: o.pipelineId,
+      lane: r.lane,
+      host: o.host,
+      events: o.events,
+      log: o.log,
+      registry: o.registry,
+      memory: o.memory,
+      writer: () => bodyWriter(o.memory, o.host, o.spillDir),
+      current: () => o.current(),
+      flow: (hash) => o.flow(hash),
+      onGap: o.onGap,
+      maxOpenCuts: o.ordered ? 1 : o.openCuts,
+      signal,
+      drain: r.drain.signal,
+      until: () => o.until(r.lane.shard),
+      progress: (p) => void Object.assign(r.progress, p),
+      unguarded: o.unguarded,
+    }
+  }
+
+  /** Ends the open cut, delivers what is recorded; at the deadline everything is aborted and awaited. */
+  async #stop(r: Running, deadline: AbortSignal): Promise<void> {
+    r.drain.abort(new Error('the lane is draining'))
+    const late = (): void => r.hard.abort(new Error('the drain time is over'))
+    if (deadline.aborted) late()
+    else deadline.addEventListener('abort', late, { once: true })
+    await r.done
+    deadline.removeEventListener('abort', late)
+  }
+
+  async pause(deadline: AbortSignal): Promise<void> {
+    this.#paused = true
+    await Promise.all([...this.#running.values()].map((r) => this.#stop(r, deadline)))
+    for (const r of this.#running.values()) if (r.progress.state !== 'stopped' || r.progress.reason === null) r.progress.state = 'paused'
+  }
+  /** Starts every lane that is paused or stopped again, from what is stored. */
+  async resume(): Promise<void> {
+    this.#paused = false
+    for (const r of this.#running.values()) {
+      if (r.progress.state !== 'paused' && r.progress.state !== 'stopped') continue
+      await r.done
+      const resume = await r.lane.saved()
+      r.progress.reason = null
+      this.#launch(r, resume)
+    }
+  }
+  /** While no lane runs: what replay and release rewrite. */
+  idleLanes(shard?: string): Lane[] {
+    const all = [...this.#running.values()].filter((r) => shard === undefined || r.lane.shard === shard)
+    return all.filter((r) => r.progress.state === 'paused' || r.progress.state === 'stopped').map((r) => r.lane)
+  }
+  /** Resolves when every lane has ended (drained to `until`, or aborted at the deadline). */
+  async ended(deadline: AbortSignal): Promise<void> {
+    await Promise.all(
+      [...this.#running.values()].map(async (r) => {
+        const late = (): void => r.hard.abort(new Error('the drain time is over'))
+        deadline.addEventListener('abort', late, { once: true })
+        if (deadline.aborted) late()
+        await r.done
+      }),
+    )
+  }
+  get positions(): ReadonlyMap<string, number> {
+    return new Map([...this.#running].map(([shard, r]) => [shard, r.progress.position]))
+  }
+
+  async status(): Promise<LaneStatus[]> {
+    const now = this.#o.host.clock.now()
+    const one = async (r: Running): Promise<LaneStatus> => {
+      const { state, position, openCuts, reason } = r.progress
+      const head = r.lane.lease.live() ? (await r.lane.bounds()).stable : r.progress.head
+      const lagRecords = Math.max(0, head - position)
+      const freshnessMs = lagRecords === 0 ? 0 : Math.max(0, now - (await oldest(r)))
+      return { shard: r.lane.shard, state, position, head, lagRecords, freshnessMs, openCuts, reason }
+    }
+    const all = await Promise.all([...this.#running.values()].map(one))
+    return all.toSorted((a, b) => (a.shard < b.shard ? -1 : 1))
+  }
+  get lineage(): number {
+    return Math.max(1, ...[...this.#running.values()].map((r) => r.progress.lineage))
+  }
+}
+
+/** Arrival of the oldest record that is not delivered: also of a lane that reads nothing (freshness must not vanish when it is needed). */
+async function oldest(r: Running): Promise<number> {
+  const known = r.progress.cutMs ?? r.progress.fillMs
+  if (known !== null || !r.lane.lease.live()) return known ?? Infinity
+  const { logStart } = await r.lane.bounds()
+  const got = await r.lane.read(Math.max(logStart, r.progress.position), { maxBytes: 1, maxWaitMs: 0, signal: r.lane.lease.signal })
+  const ms = got.batches[0]?.arrivalMs[0] ?? Infinity
+  for (const b of got.batches) b.release()
+  return ms
+}

@@ -1,0 +1,254 @@
+import { OutOfRangeError } from '../sdk/log.ts'
+import type { LaneState } from '../stream/source.ts'
+import type { CutReason } from '../telemetry/events.ts'
+import { adopt, passGap, replayOrGap } from './adopt.ts'
+import type { LaneBook, OpenCut } from './book.ts'
+import type { Commits } from './commits.ts'
+import { LaneStoppedError, type LaneContext } from './context.ts'
+import { deliver, retire, type Conflict, type Delivery } from './deliver.ts'
+import type { Encoded } from './encode.ts'
+import { fill, LaneReader, type Filled } from './fill.ts'
+import { recover } from './recover.ts'
+import { startWatch } from './watch.ts'
+
+/**
+ * One lane: read → transform → partition → encode → CUT → deliver → ADVANCE. Whoever asks when a position is committed finds
+ * it here and nowhere else: record() makes a cut durable before its first effect, advance() moves the position after its last.
+ *
+ * Resolves when the lane has drained or reached its end. Rejects with LaneStoppedError (an operator must look), LeaseLostError
+ * (drop everything) or any other error (start the lane again from what is stored).
+ */
+export async function runLane(given: LaneContext, resume: LaneState | null): Promise<void> {
+  const over = new AbortController()
+  const x = { ...given, signal: AbortSignal.any([given.signal, over.signal]) }
+  x.progress({ state: 'recovering' })
+  const { book, commits } = await recover(x, resume)
+  const lane = new LaneRun(x, book, commits)
+  const watch = startWatch(x, book, commits)
+  const { pipeline } = x
+  const { shard } = x.lane
+  x.events.emit({ type: 'lane.started', pipeline, shard, position: book.position, recoveredCuts: book.cuts.length })
+  try {
+    await Promise.race([lane.run(), lane.failed, watch.failed])
+  } catch (e) {
+    over.abort(e)
+    throw e
+  } finally {
+    await lane.settle()
+    await watch.end()
+  }
+}
+
+class LaneRun {
+  readonly #x: LaneContext
+  readonly #book: LaneBook
+  readonly #commits: Commits
+  readonly #reader: { current: LaneReader }
+  readonly #open = new Map<OpenCut, Promise<void>>()
+  readonly #failed = Promise.withResolvers<never>()
+  /** Until this lease has created an anchor: one cut in delivery, and the store is asked first. */
+  #probation = true
+  /** Resolves when the first effects of all cuts so far are visible (I15b). */
+  #lastTurn: Promise<void> = Promise.resolve()
+
+  constructor(x: LaneContext, book: LaneBook, commits: Commits) {
+    this.#x = x
+    this.#book = book
+    this.#commits = commits
+    this.#reader = { current: new LaneReader(x, book.end) }
+    this.#failed.promise.catch(() => {})
+  }
+  /** Rejects with the error of a delivery that runs beside the flow. */
+  get failed(): Promise<never> {
+    return this.#failed.promise
+  }
+
+  async run(): Promise<void> {
+    await this.#replayRecorded()
+    this.#x.progress({ state: 'running' })
+    for (;;) {
+      await this.#room()
+      const filled = await this.#fill()
+      if (!filled) break
+      const cut = this.#record(filled)
+      await this.#start(cut, filled, false)
+    }
+    await Promise.all(this.#open.values())
+  }
+
+  async #replayRecorded(): Promise<void> {
+    for (let cut = this.#book.cuts[0]; cut; cut = this.#book.cuts[0]) {
+      const filled = await replayOrGap(this.#x, this.#book, cut)
+      if (filled) {
+        await this.#start(cut, filled, true)
+        // recovery is one cut at a time, also off probation: it must not want all memory at once (row 22)
+        await Promise.all(this.#open.values())
+      } else {
+        cut.confirmed = true
+        await this.#advance()
+      }
+    }
+    if (this.#reader.current.position !== this.#book.end) this.#reader.current = new LaneReader(this.#x, this.#book.end)
+  }
+
+  async #fill(): Promise<Filled | null> {
+    try {
+      return await fill(this.#x, this.#book, this.#reader.current)
+    } catch (e) {
+      if (!(e instanceof OutOfRangeError)) throw e
+      await Promise.all(this.#open.values())
+      await passGap(this.#x, this.#book, this.#commits, e)
+      this.#reader.current = new LaneReader(this.#x, this.#book.end)
+      return this.#fill()
+    }
+  }
+
+  /** Step 5: the cut joins the lane's state; it is durable when the commit that #start awaits has come back. */
+  #record({ encoded, flow, reason }: Filled): OpenCut {
+    const { start, end, records, digest, arrivalMs, epoch, byLimit, sourceBytes } = encoded
+    const cut: OpenCut = {
+      start,
+      end,
+      records,
+      digest,
+      arrivalMs,
+      epoch,
+      specHash: flow.hash,
+      byLimit,
+      givenUp: false,
+      acked: false,
+      confirmed: false,
+    }
+    this.#book.append(cut, this.#reader.current.head)
+    this.#emitCut(cut, sourceBytes, reason)
+    this.#x.progress({ cutMs: this.#book.cuts[0]?.arrivalMs ?? null })
+    return cut
+  }
+
+  async #start(cut: OpenCut, filled: Filled, recovered: boolean): Promise<void> {
+    const turn = this.#lastTurn
+    const visible = Promise.withResolvers<void>()
+    this.#lastTurn = visible.promise
+    const run = this.#deliver(cut, filled, recovered, turn, visible.resolve)
+    this.#open.set(cut, run)
+    this.#x.progress({ openCuts: this.#open.size, lineage: this.#book.lineage })
+    run.then(
+      () => this.#open.delete(cut),
+      (e: unknown) => {
+        this.#open.delete(cut)
+        this.#failed.reject(e)
+      },
+    )
+    if (this.#probation) await run
+  }
+
+  async #deliver(cut: OpenCut, filled: Filled, recovered: boolean, turn: Promise<void>, visible: () => void): Promise<void> {
+    const { host } = this.#x
+    try {
+      if (!recovered) {
+        await host.failpoint('cut.before')
+        await this.#commits.save()
+        await host.failpoint('cut.after')
+      }
+      const probation = this.#probation
+      let job = { x: this.#x, book: this.#book, commits: this.#commits, cut, filled, recovered, probation, turn }
+      let delivery: Delivery = await deliver(job)
+      if (delivery.kind === 'conflict') {
+        const adopted = await this.#adopt(cut, delivery.conflict)
+        await filled.encoded.release()
+        filled = adopted.filled
+        job = { ...job, cut: adopted.cut, filled, recovered: true }
+        delivery = await deliver(job)
+        if (delivery.kind === 'conflict') throw conflictError(this.#x, cut, delivery.conflict)
+        cut = adopted.cut
+      }
+      await turn
+      visible()
+      if (delivery.created) this.#probation = false
+      this.#confirmed(cut, filled.encoded, delivery, recovered)
+      await this.#advance()
+      await host.failpoint('retire.before')
+      await retire(job)
+    } finally {
+      await filled.encoded.release()
+    }
+    await host.failpoint('retire.after')
+  }
+
+  /** Another life of the lane cut the same start elsewhere: its end is the true one. */
+  async #adopt(cut: OpenCut, conflict: Conflict): Promise<{ cut: OpenCut; filled: Filled }> {
+    if (!this.#probation || this.#book.cuts[0] !== cut || this.#open.size > 1) throw conflictError(this.#x, cut, conflict)
+    const adopted = await adopt(this.#x, this.#book, this.#commits, cut, conflict)
+    this.#reader.current.drop()
+    this.#reader.current = new LaneReader(this.#x, this.#book.end)
+    return adopted
+  }
+
+  #confirmed(cut: OpenCut, encoded: Encoded, d: Delivery & { kind: 'done' }, replayed: boolean): void {
+    const { events, pipeline, lane, host } = this.#x
+    const { delivered, dropped, rejected } = encoded.counts
+    cut.confirmed = true
+    events.emit({
+      type: 'cut.delivered',
+      pipeline,
+      shard: lane.shard,
+      start: cut.start,
+      end: cut.end,
+      records: encoded.records,
+      transformed: delivered,
+      dropped,
+      rejected,
+      delivered: cut.givenUp ? 0 : delivered,
+      givenUp: cut.givenUp ? delivered : 0,
+      objects: d.objects,
+      bytes: encoded.sourceBytes,
+      storedBytes: d.storedBytes,
+      freshnessMs: host.clock.now() - encoded.oldestArrivalMs,
+      replayed,
+    })
+  }
+
+  /** Step 9: over the longest confirmed run of cuts, from the front. */
+  async #advance(): Promise<void> {
+    const { host, events, pipeline, lane } = this.#x
+    if (!this.#book.cuts[0]?.confirmed) return
+    await host.failpoint('advance.before')
+    if (this.#book.advance().length === 0) return
+    await this.#commits.save()
+    await host.failpoint('advance.after')
+    const { position } = this.#book
+    events.emit({ type: 'position.advanced', pipeline, shard: lane.shard, position })
+    this.#x.progress({ position, openCuts: this.#book.cuts.length, cutMs: this.#book.cuts[0]?.arrivalMs ?? null })
+  }
+
+  /** Waits until one more cut may be opened: open cuts, note room, memory (row 22). */
+  async #room(): Promise<void> {
+    const full = (): boolean =>
+      this.#open.size > 0 && (this.#open.size >= this.#x.maxOpenCuts || this.#x.memory.crowded || !this.#book.hasRoom([]))
+    while (full()) {
+      this.#x.progress({ state: 'waiting', reason: this.#x.memory.crowded ? 'memory' : 'cuts in delivery' })
+      await Promise.race(this.#open.values())
+      this.#x.progress({ state: 'running', reason: null })
+    }
+  }
+
+  /** After the signal aborted or the flow ended: every delivery has let go of its sink and its memory. */
+  async settle(): Promise<void> {
+    this.#reader.current.drop()
+    await Promise.allSettled(this.#open.values())
+  }
+  #emitCut(cut: OpenCut, bytes: number, reason: CutReason): void {
+    const { pipeline, lane } = this.#x
+    const { start, end, records } = cut
+    this.#x.events.emit({ type: 'cut.recorded', pipeline, shard: lane.shard, start, end, records, bytes, reason })
+  }
+}
+
+function conflictError(x: LaneContext, cut: OpenCut, c: Conflict): LaneStoppedError {
+  const m = c.stored.metadata
+  return new LaneStoppedError(
+    'Conflict',
+    `${x.pipeline} ${x.lane.shard}: "${c.key}" already holds another cut: end ${m['end']}, digest ${m['d']}, outcome ${m['o']}, ` +
+      `where [${cut.start}, ${cut.end}) with digest ${cut.digest} was to be written. Nothing was overwritten.`,
+  )
+}
