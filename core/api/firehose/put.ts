@@ -1,0 +1,98 @@
+import { limits } from '../../limits.ts'
+import { ControlError } from '../../pipeline/control.ts'
+import { AppendError } from '../../sdk/log.ts'
+import { ApiError, internalFailure, invalidArgument, unavailable } from '../errors.ts'
+import { parseBody, type JsonRecord } from '../json/parse.ts'
+import { putFromJson, scanPut, type PutInput } from '../json/put-scan.ts'
+import type { Call, Operation } from '../service.ts'
+import { firehose as model } from '../shapes.generated.ts'
+import { validate } from '../validate.ts'
+import { authorize, notFound, type FirehoseContext } from './context.ts'
+
+/** AWS's text for a throttled put. */
+const SLOW_DOWN = 'Slow down.'
+const INTERNAL = 'Internal service failure'
+
+/** A put's body: by hand where it looks as expected, else through JSON.parse and the shapes. Both give the same. Throws ApiError. */
+export function readPut(body: Uint8Array<ArrayBuffer>, kind: 'record' | 'batch'): PutInput {
+  return scanPut(body, kind) ?? parsePut(body, kind)
+}
+
+/** The path for everything unusual, and the judge of every error. */
+export function parsePut(body: Uint8Array, kind: 'record' | 'batch'): PutInput {
+  const input = validate(model, kind === 'batch' ? 'PutRecordBatchInput' : 'PutRecordInput', parseBody(body))
+  const records = kind === 'batch' ? (input['Records'] as readonly JsonRecord[]) : [input['Record'] as JsonRecord]
+  const put = putFromJson(
+    input['DeliveryStreamName'] as string,
+    records.map((r) => r['Data'] as string),
+  )
+  if (put.batch.bytes.length > limits.putBatchBytes) throw invalidArgument('Records size exceeds 4 MB limit')
+  return put
+}
+
+const prefixes = new Map<string, string>()
+/** Opaque and unique: where the record is stored. The topic's id names the stream for ever, so an id never repeats. */
+function recordIdPrefix(topicId: string, shard: number): string {
+  const key = `${topicId}/${shard}/`
+  let p = prefixes.get(key)
+  if (p === undefined) {
+    p = Buffer.from(key.padEnd(Math.ceil(key.length / 3) * 3, '/')).toString('base64')
+    if (prefixes.size >= limits.authDecisions) prefixes.clear()
+    prefixes.set(key, p)
+  }
+  return p
+}
+/** 11 digits hold every safe integer in base 36. */
+const recordId = (prefix: string, position: number): string => prefix + position.toString(36).padStart(11, '0')
+
+export function putOperations(c: FirehoseContext): Operation[] {
+  return [
+    { name: 'PutRecord', run: (call) => putRecord(c, call) },
+    { name: 'PutRecordBatch', run: (call) => putRecordBatch(c, call) },
+  ]
+}
+
+async function putRecord(c: FirehoseContext, call: Call): Promise<string> {
+  const { name, batch } = readPut(call.body, 'record')
+  authorize(c, call, 'PutRecord', name)
+  try {
+    const at = await c.ingest.put(name, batch, call.signal)
+    return `{"RecordId":"${recordId(recordIdPrefix(at.topicId, at.shard), at.baseOffset)}","Encrypted":false}`
+  } catch (e) {
+    if (!(e instanceof AppendError)) throw putError(c, name, e)
+    // 'unknown' must not look like a clean refusal: the record may be stored
+    throw e.stored === 'no' ? unavailable(SLOW_DOWN, e) : internalFailure(e)
+  }
+}
+
+/** All records of a request are stored together or not at all, so either none failed or every one. */
+async function putRecordBatch(c: FirehoseContext, call: Call): Promise<string> {
+  const { name, batch } = readPut(call.body, 'batch')
+  authorize(c, call, 'PutRecordBatch', name)
+  try {
+    const at = await c.ingest.put(name, batch, call.signal)
+    const prefix = recordIdPrefix(at.topicId, at.shard)
+    // Fluent Bit looks for the literal "FailedPutCount":0
+    let out = '{"FailedPutCount":0,"Encrypted":false,"RequestResponses":['
+    for (let i = 0; i < batch.count; i++) out += `${i === 0 ? '' : ','}{"RecordId":"${recordId(prefix, at.baseOffset + i)}"}`
+    return `${out}]}`
+  } catch (e) {
+    if (!(e instanceof AppendError)) throw putError(c, name, e)
+    const entry =
+      e.stored === 'no'
+        ? `{"ErrorCode":"ServiceUnavailableException","ErrorMessage":"${SLOW_DOWN}"}`
+        : `{"ErrorCode":"InternalFailure","ErrorMessage":"${INTERNAL}"}`
+    return `{"FailedPutCount":${batch.count},"Encrypted":false,"RequestResponses":[${Array.from({ length: batch.count }, () => entry).join(',')}]}`
+  }
+}
+
+function putError(c: FirehoseContext, name: string, e: unknown): ApiError {
+  if (e instanceof ControlError) {
+    if (e.code === 'not-found') return notFound(c, name)
+    if (e.code === 'not-active') {
+      return new ApiError('ResourceNotFoundException', `Firehose ${name} is not active in ${c.account} account.`)
+    }
+    return invalidArgument(e.message)
+  }
+  return e instanceof ApiError ? e : internalFailure(e)
+}
