@@ -1,4 +1,4 @@
-import type { StagesSpec } from '../pipeline/spec.ts'
+import type { StagesSpec } from './spec.ts'
 import { asWorkBatch, type RecordBatch, type Rejection, valueOf, type WorkBatch } from '../sdk/batch.ts'
 import { ConfigError } from '../sdk/errors.ts'
 import { decompressStage, extractMessagesStage } from './cloudwatch.ts'

@@ -1,5 +1,5 @@
 import { limits } from '../limits.ts'
-import type { DeaggregateSpec } from '../pipeline/spec.ts'
+import type { DeaggregateSpec } from './spec.ts'
 import { NONE, type Rejection, type WorkBatch } from '../sdk/batch.ts'
 import { ConfigError } from '../sdk/errors.ts'
 import { SliceBuilder } from './builder.ts'
