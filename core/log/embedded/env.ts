@@ -6,6 +6,8 @@
  *
  * The data file never shrinks: space of trimmed rows is used again by later rows. The map grows by itself.
  */
+import { statSync, truncateSync } from 'node:fs'
+import { join } from 'node:path'
 import { open, type Database, type RootDatabase } from 'lmdb'
 import { PermanentError, RetryableError } from '../../sdk/errors.ts'
 
@@ -61,6 +63,8 @@ export interface KeyRange {
 
 export class Env {
   readonly dir: string
+  /** Bytes that the file should have had and had not: it was cut off. Reading there answers with an error of its own. */
+  readonly missingBytes: number
   readonly #root: RootDatabase<Uint8Array, Uint8Array>
   readonly #boot: Database<Uint8Array, Uint8Array>
   readonly #data: Database<Uint8Array, Uint8Array>
@@ -73,16 +77,34 @@ export class Env {
     this.dir = dir
     this.#seams = seams
     const o = { encoding: 'binary', keyEncoding: 'binary' } as const
-    this.#root = open<Uint8Array, Uint8Array>({
-      path: dir,
-      ...o,
-      maxDbs: 2,
-      mapSize: seams.mapBytes ?? MAP_BYTES,
-      overlappingSync: false,
-      eventTurnBatching: false, // one write = one transaction, and no internal promise is left unhandled
-    })
-    this.#boot = this.#root.openDB({ name: 'boot', ...o, useVersions: true })
-    this.#data = this.#root.openDB({ name: 'data', ...o })
+    try {
+      this.#root = open<Uint8Array, Uint8Array>({
+        path: dir,
+        ...o,
+        maxDbs: 2,
+        mapSize: seams.mapBytes ?? MAP_BYTES,
+        overlappingSync: false,
+        eventTurnBatching: false, // one write = one transaction, and no internal promise is left unhandled
+      })
+      this.missingBytes = this.#mend()
+      this.#boot = this.#root.openDB({ name: 'boot', ...o, useVersions: true })
+      this.#data = this.#root.openDB({ name: 'data', ...o })
+    } catch (e) {
+      throw new PermanentError('Log.Unreadable', `opening ${dir}: ${e instanceof Error ? e.message : String(e)}`, { cause: e })
+    }
+  }
+
+  /**
+   * A data file shorter than its pages (cut off by a copy or by a repair of the file system) would kill the process with
+   * SIGBUS when the memory map is read there. Filled up with zeros, the pages that are missing fail their checks instead.
+   */
+  #mend(): number {
+    const { lastPageNumber, pageSize } = this.#root.getStats() as { lastPageNumber: number; pageSize: number }
+    const file = join(this.dir, 'data.mdb')
+    const missing = (lastPageNumber + 1) * pageSize - statSync(file).size
+    if (missing <= 0) return 0
+    truncateSync(file, (lastPageNumber + 1) * pageSize)
+    return missing
   }
 
   /** The boot epoch found in the environment, 0 = new. */
@@ -125,6 +147,7 @@ export class Env {
     } catch (e) {
       throw this.#faultOf(e, ops)
     }
+    this.#data.resetReadTxn()
     if (!ok) throw new WriteError('fenced', this.#fencedMessage(this.foundEpoch(), this.#epoch))
   }
 

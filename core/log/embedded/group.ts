@@ -94,6 +94,8 @@ export class Groups implements TopicListener {
     const { topic, partition } = e.owned
     if (!m.owns(e.owned) || this.#topics.byId(topic.id) === null) return 'fenced'
     const { offset, leaderEpoch, note } = e.state()
+    if (!Number.isSafeInteger(offset) || offset < 0)
+      throw new RangeError(`group ${group} commits offset ${offset} of ${topic.name}-${partition}`)
     if (note.length > limits.noteChars || !ASCII.test(note)) return 'too-large'
     c.put(positionKey(group, topic.id, partition), Buffer.from(JSON.stringify({ offset, leaderEpoch, note })))
     return 'saved'

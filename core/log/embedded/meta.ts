@@ -19,6 +19,7 @@ interface Watcher {
 export class EmbeddedMeta implements MetaStore {
   readonly #control: Control
   readonly #watchers = new Set<Watcher>()
+  #closed = false
 
   constructor(control: Control) {
     this.#control = control
@@ -65,32 +66,39 @@ export class EmbeddedMeta implements MetaStore {
     const keys = this.#keys(prefix)
     const counter = this.#control.env.get(COUNTER)
     const caughtUp = counter === undefined ? 0 : versionOf(counter)
+    const over = (): boolean => signal.aborted || this.#closed
     const onAbort = (): void => wake?.()
     signal.addEventListener('abort', onAbort)
     try {
       for (const key of keys) {
-        if (signal.aborted) return
+        if (over()) return
         const v = this.#read(key)
         if (v === null) continue // its deletion is told below
         if (w.changed.get(key) === v.version) w.changed.delete(key)
         yield v
       }
-      if (signal.aborted) return
+      if (over()) return
       yield { caughtUp }
-      while (!signal.aborted) {
+      while (!over()) {
         for (const [key, version] of w.changed) {
           w.changed.delete(key)
           yield this.#read(key) ?? { key, value: null, version }
-          if (signal.aborted) return
+          if (over()) return
         }
         if (w.changed.size > 0) continue
-        await new Promise<void>((r) => void (signal.aborted ? r() : (wake = r)))
+        await new Promise<void>((r) => void (over() ? r() : (wake = r)))
         wake = null
       }
     } finally {
       this.#watchers.delete(w)
       signal.removeEventListener('abort', onAbort)
     }
+  }
+
+  /** Ends the watches. */
+  close(): void {
+    this.#closed = true
+    for (const w of this.#watchers) w.wake()
   }
 
   #tell(key: string, version: number): void {

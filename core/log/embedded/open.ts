@@ -168,6 +168,7 @@ class Embedded implements EmbeddedLog {
   }
   async #close(): Promise<void> {
     const { disk, topics, groups, control } = this.#p
+    this.meta.close()
     try {
       await groups.close()
       await topics.close()

@@ -14,6 +14,8 @@ export class Partition {
   lastTimeMs = 0
   /** Where each boot of the folder that wrote here starts, rising. */
   readonly epochs: { epoch: number; start: number }[] = []
+  /** The last trim: one at a time. */
+  trimming: Promise<void> = Promise.resolve()
   readonly #waiters = new Set<() => void>()
 
   constructor(index: number) {

@@ -1,7 +1,7 @@
 /** The topics of a folder: names, ids, options, and for each its environment, partitions and writer. */
 import { mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { PermanentError } from '../../sdk/errors.ts'
+import { ConfigError, PermanentError } from '../../sdk/errors.ts'
 import { AppendError, type TopicInfo, type TopicOptions, type TopicRef } from '../../sdk/log.ts'
 import { limits } from '../../limits.ts'
 import type { Host } from '../../sdk/host.ts'
@@ -12,6 +12,7 @@ import { Env, WriteError, type Op, type Seams } from './env.ts'
 import type { DiskGuard, Poison } from './health.ts'
 import { afterPrefix, TOPIC, textKey } from './keys.ts'
 import { Partition } from './partition.ts'
+import { offsetAtTime } from './reader.ts'
 
 /** What is stored of a topic, under its name. `dir` stays when a restored folder gives the topic another id. */
 interface StoredTopic extends TopicInfo {
@@ -42,8 +43,9 @@ export interface TopicsContext {
 }
 
 const OPEN_AT_ONCE = 16
-/** Rows removed by one transaction: bounds how long appends wait for a trim. */
+/** Rows and bytes removed by one transaction: bounds how long appends wait for a trim. */
 const TRIM_ROWS = 1_000
+const TRIM_BYTES = 16 * limits.logRowBytes
 const RETENTION_EVERY_MS = 60_000
 const NAME = /^[\x21-\x7e]{1,400}$/
 
@@ -63,9 +65,7 @@ export class Topics {
     const dir = join(c.path, 'streams')
     mkdirSync(dir, { recursive: true })
     const stored = storedTopics(c.control)
-    const known = new Set(stored.map((s) => s.dir))
-    // a topic whose creation or deletion did not finish
-    for (const name of readdirSync(dir)) if (!known.has(name)) rmSync(join(dir, name), { recursive: true, force: true })
+    sweep(dir, new Set(stored.map((s) => s.dir)), c.control)
     for (let i = 0; i < stored.length; i += OPEN_AT_ONCE) {
       await Promise.all(stored.slice(i, i + OPEN_AT_ONCE).map((s) => topics.#open(s)))
     }
@@ -80,14 +80,22 @@ export class Topics {
     const c = this.#c
     const env = new Env(join(c.path, 'streams', stored.dir), c.seams)
     await env.takeOver(c.control.bootEpoch) // durable before anything of it is visible
+    if (env.missingBytes > 0) {
+      const message = `the data file of stream ${stored.name} is cut off: ${env.missingBytes} bytes are missing in ${env.dir}`
+      c.events.emit({ type: 'warning', code: 'Log.CutOff', message })
+    }
     const partitions = Array.from({ length: stored.options.partitions }, (_, i) => Partition.load(env, i))
     const { poison, disk, lingerMs } = c
     const appender = new Appender({ stream: stored.name, env, epoch: c.control.bootEpoch, clock: c.host.clock, poison, disk, lingerMs })
     const topic: Topic = { stored, env, partitions, appender, gone: null, retainedAt: -Infinity }
     this.#byName.set(stored.name, topic)
     this.#byId.set(stored.id, topic)
-    for (const p of partitions) await this.#removeRows(topic, p) // a trim that did not finish
-    await this.retain(topic)
+    try {
+      for (const p of partitions) await this.#removeRows(topic, p) // a trim that did not finish
+      await this.retain(topic)
+    } catch (e) {
+      this.retentionFailed(topic, e) // a full disk does not keep a log from opening
+    }
     return topic
   }
 
@@ -163,13 +171,13 @@ export class Topics {
     topic.gone = gone
     if (this.#byName.get(topic.stored.name) === topic) this.#byName.delete(topic.stored.name)
     this.#byId.delete(topic.stored.id)
-    await this.#closeTopic(topic, gone)
+    await this.#closeTopic(topic, 'UnknownTopic', gone)
     rmSync(join(this.#c.path, 'streams', topic.stored.dir), { recursive: true, force: true })
   }
 
-  async #closeTopic(topic: Topic, gone: Error): Promise<void> {
+  async #closeTopic(topic: Topic, code: string, gone: Error): Promise<void> {
     topic.gone = gone
-    await topic.appender.close(new AppendError('UnknownTopic', gone.message, { stored: 'no', retriable: false }))
+    await topic.appender.close(new AppendError(code, gone.message, { stored: 'no', retriable: false }))
     for (const p of topic.partitions) p.wake()
     await topic.env.close()
   }
@@ -201,13 +209,19 @@ export class Topics {
   }
 
   /** Forgets what is below `offset`: first durably, then the rows that are wholly below it. */
-  async trimBefore(topic: Topic, p: Partition, offset: number): Promise<void> {
+  trimBefore(topic: Topic, p: Partition, offset: number): Promise<void> {
+    const result = p.trimming.then(() => this.#trim(topic, p, offset))
+    p.trimming = result.catch(() => {}) // the caller has the error
+    return result
+  }
+
+  async #trim(topic: Topic, p: Partition, offset: number): Promise<void> {
     if (!Number.isSafeInteger(offset) || offset < 0 || offset > p.stable) {
       throw new RangeError(`trimming ${topic.stored.name} partition ${p.index} before ${offset}: the log is [${p.logStart}, ${p.stable})`)
     }
     if (offset <= p.logStart) return
     await topic.env.write([p.startOp(offset)])
-    p.logStart = Math.max(p.logStart, offset)
+    p.logStart = offset
     await this.#removeRows(topic, p)
   }
 
@@ -215,9 +229,11 @@ export class Topics {
     if (p.logStart === 0) return
     for (;;) {
       const ops: Op[] = []
+      let bytes = 0
       for (const row of p.rows(topic.env, 0)) {
-        if (row.baseOffset + row.count > p.logStart || ops.length === TRIM_ROWS) break
+        if (row.baseOffset + row.count > p.logStart || ops.length === TRIM_ROWS || bytes > TRIM_BYTES) break
         ops.push({ key: row.key, value: null })
+        bytes += row.bytes
       }
       if (ops.length === 0) return
       await topic.env.write(ops)
@@ -231,14 +247,7 @@ export class Topics {
     if (retentionMs === undefined || now - topic.retainedAt < RETENTION_EVERY_MS) return
     topic.retainedAt = now
     const oldest = this.#c.host.clock.now() - retentionMs
-    for (const p of topic.partitions) {
-      let keep = p.logStart
-      for (const row of p.rows(topic.env, 0)) {
-        if (row.appendTimeMs >= oldest) break
-        keep = row.baseOffset + row.count
-      }
-      await this.trimBefore(topic, p, keep)
-    }
+    for (const p of topic.partitions) await this.trimBefore(topic, p, offsetAtTime(p, topic.env, oldest))
   }
 
   /** Retention is tried again in a minute; a write that must not be trusted poisons the log as any other. */
@@ -249,12 +258,27 @@ export class Topics {
   }
 
   async close(): Promise<void> {
-    await Promise.all(this.all().map((t) => this.#closeTopic(t, new Error('the log is closed'))))
+    await Promise.all(this.all().map((t) => this.#closeTopic(t, 'Closed', new Error('the log is closed'))))
   }
 }
 
 export function unknownTopic(t: TopicRef): PermanentError {
   return new PermanentError('Log.UnknownTopic', `topic ${t.name} with id ${t.id} does not exist (any more)`)
+}
+
+const TOPIC_DIR = /^[0-9a-f]{16}-[0-9a-f]{24}$/
+
+/** Removes what a creation or deletion that did not finish has left behind. */
+function sweep(dir: string, known: ReadonlySet<string>, control: Control): void {
+  const orphans = readdirSync(dir).filter((name) => TOPIC_DIR.test(name) && !known.has(name))
+  if (control.bootEpoch === 1 && orphans.length > 0) {
+    throw new ConfigError(
+      'Log.ControlMissing',
+      `${dir} holds ${orphans.length} streams, but the control state beside it is new: was the folder restored in part? ` +
+        `Restore its control folder too, or move the streams away`,
+    )
+  }
+  for (const name of orphans) rmSync(join(dir, name), { recursive: true, force: true })
 }
 
 function checkOptions(name: string, o: TopicOptions): void {
