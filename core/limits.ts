@@ -12,7 +12,7 @@ export const limits = {
   httpHeaderBytes: 32 * KiB,
   /** Bodies held at once by the front door, all connections: beyond it requests wait unread. */
   httpInFlightBytes: 64 * MiB,
-  httpConnections: 10_000,
+  httpConnections: 10_000 as number,
   /** A client must send its whole request in this time. */
   httpRequestMs: 30_000,
   httpHeadersMs: 10_000,

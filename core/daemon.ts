@@ -1,0 +1,187 @@
+import { join } from 'node:path'
+import { startAdmin, type AdminServer } from './admin/server.ts'
+import { firehoseService } from './api/firehose/index.ts'
+import { startFrontDoor, type FrontDoor } from './api/server.ts'
+import { openGate, sigv4Gate } from './api/sigv4.ts'
+import { bucketTarget } from './config/buckets.ts'
+import type { Config, PluginRegistry } from './config/types.ts'
+import { SinkPool } from './delivery/sinks.ts'
+import { openEmbeddedLog, type EmbeddedLog } from './log/embedded/index.ts'
+import { MemoryBudget } from './pipeline/budget.ts'
+import { ControlError, type Ingest } from './pipeline/control.ts'
+import { PipelineManager } from './pipeline/manager.ts'
+import { Operator } from './pipeline/operator.ts'
+import type { Shared } from './pipeline/running.ts'
+import type { PipelineSpec, StagesSpec } from './pipeline/spec.ts'
+import { Registry } from './registry/registry.ts'
+import type { Host } from './sdk/host.ts'
+import type { Logger } from './sdk/sink.ts'
+import { NoStreamError, Streams } from './stream/streams.ts'
+import { eventBus, type HydrantEvent } from './telemetry/events.ts'
+import { logEvents } from './telemetry/listen.ts'
+import { createMetrics } from './telemetry/metrics.ts'
+import { createStages } from './transform/chain.ts'
+import type { Stage } from './transform/types.ts'
+
+export interface DaemonOptions {
+  readonly config: Config
+  readonly host: Host
+  readonly log: Logger
+  readonly debug: boolean
+  readonly plugins: PluginRegistry
+  /** The folder was restored from a backup (exactly-once row 33). */
+  readonly restored: boolean
+  /** Reads the pipelines of the configuration file again, for `hydrant pipelines apply`. */
+  readonly yaml: () => Promise<readonly PipelineSpec[]>
+  /** Tests: further stages, a listener, the note guard off. */
+  readonly test?: { stages?: (s: StagesSpec) => readonly Stage[]; on?: (e: HydrantEvent) => void; unguarded?: boolean }
+}
+export interface Daemon {
+  readonly api: FrontDoor['address']
+  readonly admin: AdminServer['address']
+  /** Refuses new puts, ends and delivers open cuts until the deadline, closes everything. */
+  stop(deadline: AbortSignal): Promise<{ drained: boolean }>
+}
+
+/** The only place where parts are put together. Start order: admin, log, registry, sinks, lanes, front door; stop order: the reverse. */
+export async function startDaemon(o: DaemonOptions): Promise<Daemon> {
+  const { config, host, log } = o
+  const metrics = createMetrics({ clock: host.clock })
+  const events = eventBus([metrics.on, logEvents(log, { clock: host.clock, debug: o.debug }), ...(o.test?.on ? [o.test.on] : [])])
+  const state: { operator: Operator | null; embedded: EmbeddedLog | null; ready: boolean; reason: string } = {
+    operator: null,
+    embedded: null,
+    ready: false,
+    reason: 'starting',
+  }
+  const admin = await startAdmin({
+    listen: config.admin.listen,
+    readiness: () => readiness(state),
+    metrics,
+    operator: () => state.operator,
+    log,
+  })
+  const undo: (() => Promise<unknown>)[] = [() => admin.close()]
+  try {
+    const { path, lingerMs } = config.log
+    const embedded = await openEmbeddedLog({
+      path,
+      host,
+      events,
+      lingerMs,
+      freeDiskBytes: config.limits.freeDiskBytes,
+      restored: o.restored,
+    })
+    state.embedded = embedded
+    undo.unshift(() => embedded.close())
+    const sinks = await openSinks(o, events)
+    undo.unshift(() => sinks.close())
+    const spillDir = join(path, 'spill')
+    await host.fs.remove(spillDir)
+    await host.fs.mkdir(spillDir)
+    const streams = new Streams(embedded, events)
+    const shared: Shared = {
+      host,
+      events,
+      log,
+      registry: new Registry(embedded.meta),
+      streams,
+      memory: new MemoryBudget(config.limits.memoryBytes, events),
+      spillDir,
+      parts: {
+        sink: (spec, pipelineId) => sinks.open(spec, pipelineId),
+        stages: (s) => [...createStages(s), ...(o.test?.stages?.(s) ?? [])],
+        targetOf: (spec) => sinks.targetOf(spec),
+        ordered: (spec) => sinks.ordered(spec.sink),
+      },
+      forgetGroup: (group) => embedded.deleteGroup(group),
+      unguarded: o.test?.unguarded ?? false,
+    }
+    const manager = new PipelineManager(shared, { drainMs: config.drainMs })
+    await manager.start(new Map(config.pipelines.map((p) => [p.name, p])))
+    undo.unshift(() => manager.stop(AbortSignal.abort()))
+    state.operator = new Operator(manager, { drainMs: config.drainMs, yaml: async () => new Map((await o.yaml()).map((p) => [p.name, p])) })
+    const door = await openFrontDoor(o, events, manager, ingestOf(streams, manager))
+    state.ready = true
+    return { api: door.address, admin: admin.address, stop: (deadline) => stop(deadline, { door, manager, sinks, embedded, admin, state }) }
+  } catch (e) {
+    for (const step of undo) await step()
+    throw e
+  }
+}
+
+function readiness(s: { ready: boolean; reason: string; embedded: EmbeddedLog | null }): { ready: boolean; reasons: string[] } {
+  if (!s.ready) return { ready: false, reasons: [s.reason] }
+  const health = s.embedded?.health()
+  return health?.ok === false ? { ready: false, reasons: [health.reason ?? 'the log is not healthy'] } : { ready: true, reasons: [] }
+}
+
+async function openSinks(o: DaemonOptions, events: ReturnType<typeof eventBus>): Promise<SinkPool> {
+  const { config, host, log, plugins } = o
+  const sinks = new SinkPool({
+    host,
+    events,
+    log,
+    baseDir: config.baseDir,
+    plugin: async (type) => (await plugins.resolve(type)).plugin,
+    bucket: (name) => bucketTarget(config.buckets, name),
+  })
+  const types = config.pipelines.flatMap((p) => [p.sink, p.rejects, p.backup?.sink ?? null]).flatMap((s) => (s ? [s.type] : []))
+  for (const type of new Set(types)) await sinks.load(type)
+  return sinks
+}
+
+function ingestOf(streams: Streams, manager: PipelineManager): Ingest {
+  return {
+    put: (name, batch, signal) =>
+      streams.put(name, batch, signal).catch((e: unknown) => {
+        if (!(e instanceof NoStreamError)) throw e
+        const known = manager.get(name) !== null
+        throw new ControlError(known ? 'not-active' : 'not-found', e.message)
+      }),
+  }
+}
+
+function openFrontDoor(
+  o: DaemonOptions,
+  events: ReturnType<typeof eventBus>,
+  streams: PipelineManager,
+  ingest: Ingest,
+): Promise<FrontDoor> {
+  const { config, host, log } = o
+  const { api } = config
+  const { region, account } = api
+  const gate =
+    api.auth === 'none' ? openGate() : sigv4Gate({ keys: api.keys, region, account, clock: host.clock, replayCache: api.replayCache })
+  return startFrontDoor({
+    listen: api.listen,
+    ...(api.tls ? { tls: api.tls } : {}),
+    gate,
+    services: [firehoseService({ streams, ingest, account, region, maxStreams: config.limits.deliveryStreams })],
+    host,
+    events,
+    log,
+    limits: { httpConnections: config.limits.connections },
+  })
+}
+
+interface Parts {
+  door: FrontDoor
+  manager: PipelineManager
+  sinks: SinkPool
+  embedded: EmbeddedLog
+  admin: AdminServer
+  state: { ready: boolean; reason: string }
+}
+
+async function stop(deadline: AbortSignal, p: Parts): Promise<{ drained: boolean }> {
+  p.state.ready = false
+  p.state.reason = 'stopping'
+  await p.door.drain(deadline)
+  const { drained } = await p.manager.stop(deadline)
+  await p.door.close()
+  await p.sinks.close()
+  await p.embedded.close()
+  await p.admin.close()
+  return { drained }
+}
