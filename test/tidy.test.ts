@@ -147,6 +147,15 @@ describe('packages', () => {
     expect(missing).toEqual([])
   })
 
+  test('docs/dependencies.md has a line for every dependency', () => {
+    const documented = read('docs/dependencies.md')
+    const missing = all
+      .filter((f) => /(?:^|\/)package\.json$/.test(f))
+      .flatMap((f) => [...dependencies(f), ...Object.keys((json(f) as { devDependencies?: object }).devDependencies ?? {})])
+      .filter((name) => !documented.includes(`\`${name}\``))
+    expect(missing).toEqual([])
+  })
+
   test('every package.json pins exact versions', () => {
     const wrong: string[] = []
     for (const path of all.filter((f) => /(?:^|\/)package\.json$/.test(f))) {
@@ -294,9 +303,47 @@ describe('code', () => {
   })
 })
 
+describe('documents', () => {
+  test('docs/runbook.md says what to do for every code that stops a lane', () => {
+    const runbook = read('docs/runbook.md')
+    const missing: string[] = []
+    for (const s of core) {
+      walk(s.tree, (n) => {
+        if (n.type !== 'NewExpression' || child(n, 'callee')?.['name'] !== 'LaneStoppedError') return
+        walk(children(n, 'arguments')[0] ?? n, (a) => {
+          const code = stringOf(a)
+          if (code !== null && !runbook.includes(`\`${code}\``)) missing.push(at(s, n, code))
+        })
+      })
+    }
+    expect(missing).toEqual([])
+  })
+
+  test('docs/runbook.md names only metrics that exist', () => {
+    const metrics = read('core/telemetry/metrics.ts')
+    const named = [...read('docs/runbook.md').matchAll(/`(hydrant_\w+)/g)].map(([, name = '']) => name)
+    expect(named.filter((name) => !metrics.includes(`'${name}'`))).toEqual([])
+  })
+
+  test('every link leads somewhere', () => {
+    const dead = all
+      .filter((f) => f.endsWith('.md'))
+      .flatMap((f) =>
+        [...read(f).matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)/g)]
+          .map(([, link = '']) => link)
+          .filter((link) => !existsSync(join(root, f, '..', link)))
+          .map((link) => `${f} → ${link}`),
+      )
+    expect(dead).toEqual([])
+  })
+})
+
 describe('text', () => {
   const texts = all.filter(
-    (f) => /(?:\.(?:ts|mjs|js|md|yaml|yml|json|sh)|^hydrant|^Dockerfile|^\.ci\/\w+)$/.test(f) && f !== 'package-lock.json' && !/^test\/.*\.json$/.test(f),
+    (f) =>
+      /(?:\.(?:ts|mjs|js|md|yaml|yml|json|sh)|^hydrant|^Dockerfile|^\.ci\/\w+)$/.test(f) &&
+      f !== 'package-lock.json' &&
+      !/^test\/.*\.json$/.test(f),
   )
   const hits = (pattern: RegExp, except: readonly string[] = []): string[] =>
     texts
@@ -315,17 +362,5 @@ describe('text', () => {
     expect(
       hits(/https?:\/\/(?:[\w-]+\.)*(?:registry|artifactory|nexus)\.[\w./-]+|registry\.(?:npmjs|yarnpkg)\S*/g, ['test/tidy.test.ts']),
     ).toEqual([])
-  })
-
-  test('every link of the documentation leads somewhere', () => {
-    const dead = texts
-      .filter((f) => f.endsWith('.md'))
-      .flatMap((f) =>
-        [...read(f).matchAll(/\]\((?!https?:|#|mailto:)([^)#\s]+)(?:#[^)]*)?\)/g)]
-          .map(([, link = '']) => link)
-          .filter((link) => !existsSync(join(root, f, '..', link)))
-          .map((link) => `${f} → ${link}`),
-      )
-    expect(dead).toEqual([])
   })
 })
