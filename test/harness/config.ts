@@ -14,6 +14,8 @@ export interface SinkConfig {
   readonly retry?: { readonly base?: string; readonly max?: string; readonly duration?: string }
   readonly timeout?: string
   readonly concurrency?: number
+  /** The plugin's own keys. */
+  readonly options?: Readonly<Record<string, string | number>>
 }
 export interface PipelineConfig {
   readonly name: string
@@ -45,6 +47,7 @@ function sinkBlock(s: SinkConfig): object {
     retry: { base: '5ms', max: '500ms', ...s.retry },
     timeout: s.timeout ?? '10s',
     ...(s.concurrency === undefined ? {} : { concurrency: s.concurrency }),
+    ...s.options,
   }
 }
 

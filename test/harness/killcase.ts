@@ -54,9 +54,9 @@ function pipeline(s: Setup, o: Partial<PipelineConfig> = {}): PipelineConfig {
   return {
     name: STREAM,
     compression: c.form,
-    size: c.cut === 'size' ? (big ? '12MiB' : '16KiB') : '256MiB',
+    size: c.cut === 'size' ? (big ? '8MiB' : '16KiB') : '256MiB',
     interval: c.cut === 'size' ? '900s' : '150ms',
-    sink: s.main.sink,
+    sink: { ...s.main.sink, ...(big ? { options: { part_size: '5MiB' } } : {}) },
     ...o,
   }
 }
