@@ -1,4 +1,4 @@
-import { isAlias, isCollection, isMap, isScalar, isSeq, LineCounter, parseDocument } from 'yaml'
+import { isAlias, isCollection, isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml'
 import type { Document, Node, YAMLError } from 'yaml'
 import type { ConfigIssue } from './types.ts'
 
@@ -76,6 +76,12 @@ export function parseConfigDocument(text: string): { document: ConfigDocument } 
   const errors = [...doc.errors, ...doc.warnings]
     .map((e) => issue(e.pos[0], [], `not valid YAML: ${SYNTAX[e.code] ?? e.code.toLowerCase().replaceAll('_', ' ')}`))
     .filter((e) => !seen.has(e.line) && seen.add(e.line))
+  // an alias without its anchor is found only when values are made, and told without a place
+  visit(doc, {
+    Alias(_key, node) {
+      if (errors.length === 0 && !node.resolve(doc)) errors.push(issue(startOf(node) ?? 0, [], `not valid YAML: ${SYNTAX.BAD_ALIAS ?? ''}`))
+    },
+  })
   if (errors.length > 0) return { errors }
   let value: unknown
   try {

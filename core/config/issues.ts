@@ -64,6 +64,7 @@ const EXPECTED: Readonly<Record<string, string>> = {
 }
 
 type ZodIssue = z.core.$ZodIssue
+type UnionIssue = Extract<ZodIssue, { code: 'invalid_union' }>
 
 const steps = (i: ZodIssue): (string | number)[] => i.path as (string | number)[]
 function laterParents(i: Extract<ZodIssue, { code: 'unrecognized_keys' }>, at: Path): string[] {
@@ -91,11 +92,93 @@ function discriminatorsOf(schema: z.core.$ZodType, key: string): string[] {
   })
 }
 
+/** Everything the functions below need to speak of one file. */
+interface Voice {
+  readonly doc: ConfigDocument
+  readonly root: unknown
+  readonly scrub: (message: string) => string
+  readonly show: (path: Path, schema?: z.core.$ZodType) => string
+}
+/** One schema over the part of the file that stands at `at`. */
+interface Place {
+  readonly schema: z.core.$ZodType
+  readonly at: Path
+  readonly also: readonly string[]
+}
+const valueIssue = (c: Voice, path: Path, message: string): ConfigIssue => c.doc.atValue(path, c.scrub(message))
+const keyIssue = (c: Voice, path: Path, key: string, message: string): ConfigIssue => c.doc.atKey(path, key, c.scrub(message))
+
+function unknownKeys(c: Voice, p: Place, local: Path, keys: readonly string[]): ConfigIssue[] {
+  const path = [...p.at, ...local]
+  const found = schemaAt(p.schema, local, valueAt(c.root, p.at))
+  const allowed = [...(local.length === 0 ? p.also : []), ...Object.keys((found && shapeOf(found)) ?? {})]
+  return keys.map((k) => {
+    const later = laterKey(path, k)
+    if (later) return keyIssue(c, path, k, later)
+    const moved = elsewhere(path, k)
+    if (moved) return keyIssue(c, path, k, `unknown key "${k}" here: it is ${moved}`)
+    return keyIssue(c, path, k, `unknown key "${k}"${didYouMean(k, allowed)}; allowed: ${allowed.join(', ')}`)
+  })
+}
+
+/** The issues of the option that was meant: of the same kind (text, number), else of the same shape, else the deepest. */
+function ofMeantOption(c: Voice, p: Place, i: UnionIssue): ConfigIssue[] {
+  const local = steps(i)
+  const root = valueAt(c.root, p.at)
+  const scalar = typeof valueAt(root, local) !== 'object'
+  const fitting = i.errors.find((es) => scalar && es.every((e) => e.code !== 'invalid_type' || e.path.length > 0))
+  const found = schemaAt(p.schema, local, root)
+  const index = found ? (optionsOf(schemaAt(p.schema, local.slice(0, -1), root) ?? p.schema) ?? []).indexOf(found) : -1
+  const best = fitting ?? i.errors[index] ?? i.errors.toSorted((a, b) => depth(b) - depth(a))[0] ?? []
+  return best.flatMap((e) => speak(c, { ...p, also: [] }, { ...e, path: [...i.path, ...e.path] }))
+}
+
+function ofUnion(c: Voice, p: Place, i: UnionIssue): ConfigIssue[] {
+  if (i.errors.length > 0) return ofMeantOption(c, p, i)
+  const local = steps(i)
+  const path = [...p.at, ...local]
+  const v = valueAt(c.root, path)
+  const later = laterValue(path, v)
+  if (later) return [valueIssue(c, path, later)]
+  const parent = schemaAt(p.schema, local.slice(0, -1), valueAt(c.root, p.at))
+  const allowed = `allowed: ${(parent ? discriminatorsOf(parent, String(local.at(-1) ?? '')) : []).join(', ')}`
+  return [valueIssue(c, path, v === undefined ? `missing; ${allowed}` : `${c.show(path)} is not allowed; ${allowed}`)]
+}
+
+/** One of zod's issues in our words. */
+function speak(c: Voice, p: Place, i: ZodIssue): ConfigIssue[] {
+  const local = steps(i)
+  const path = [...p.at, ...local]
+  if (i.code === 'unrecognized_keys') return unknownKeys(c, p, local, i.keys)
+  if (i.code === 'invalid_union') return ofUnion(c, p, i)
+  if (i.code === 'invalid_key') {
+    const key = String(local.at(-1))
+    return [keyIssue(c, path.slice(0, -1), key, `the name ${JSON.stringify(key)}: ${i.issues.map(expectedOf).join('; ')}`)]
+  }
+  const v = valueAt(c.root, path)
+  const found = schemaAt(p.schema, local, valueAt(c.root, p.at)) ?? undefined
+  if (v === undefined && (i.code === 'invalid_type' || i.code === 'invalid_value')) {
+    const hint = found ? metaOf(found)['description'] : undefined
+    return [valueIssue(c, path, `missing: ${typeof hint === 'string' ? hint : expectedOf(i)}`)]
+  }
+  const later = laterValue(path, v)
+  if (later) return [valueIssue(c, path, later)]
+  const shown = c.show(path, found)
+  if (i.code !== 'invalid_value') return [valueIssue(c, path, `${expectedOf(i)}, got ${shown}`)]
+  const guess = typeof v === 'string' ? didYouMean(v, i.values.map(String)) : ''
+  return [valueIssue(c, path, `${shown} is not allowed${guess}; ${expectedOf(i)}`)]
+}
+
+/** `{stream: x}` in place of `{direct_put: …}`: what is missing says nothing beside what is refused. */
+function worthSaying(c: Voice, at: Path, issues: readonly ZodIssue[]): readonly ZodIssue[] {
+  const refused = new Set(issues.flatMap((i) => (i.code === 'unrecognized_keys' ? laterParents(i, at) : [])))
+  const missing = (i: ZodIssue): boolean => i.code === 'invalid_type' && valueAt(c.root, [...at, ...steps(i)]) === undefined
+  return issues.filter((i) => !(missing(i) && refused.has(pathKey(steps(i).slice(0, -1)))))
+}
+
 export function reporter(doc: ConfigDocument, resolved: Resolved): Reporter {
   // the longest first: a secret may contain another
   const hidden = [...resolved.hidden].filter(([v]) => v.length >= 4).toSorted(([a], [b]) => b.length - a.length)
-  const scrub = (message: string): string => hidden.reduce((m, [value, shown]) => m.replaceAll(value, shown), message)
-
   const show = (path: Path, schema?: z.core.$ZodType): string => {
     const reference = resolved.referenced.get(pathKey(path))
     if (reference !== undefined) return reference
@@ -105,83 +188,18 @@ export function reporter(doc: ConfigDocument, resolved: Resolved): Reporter {
     if (typeof v !== 'string') return kindOf(v)
     return JSON.stringify(v.length > 80 ? `${v.slice(0, 77)}…` : v)
   }
-  const r: Reporter = {
-    value: (path, message) => doc.atValue(path, scrub(message)),
-    key: (path, key, message) => doc.atKey(path, key, scrub(message)),
+  const c: Voice = {
+    doc,
+    root: resolved.value,
+    scrub: (message) => hidden.reduce((m, [value, shown]) => m.replaceAll(value, shown), message),
     show,
-    zod: (issues, schema, at, also = []) => {
-      // {stream: x} in place of {direct_put: …}: what is missing says nothing beside what is refused
-      const refused = new Set(issues.flatMap((i) => (i.code === 'unrecognized_keys' ? laterParents(i, at) : [])))
-      const rest = issues.filter(
-        (i) => !(i.code === 'invalid_type' && isMissing([...at, ...steps(i)]) && refused.has(pathKey(steps(i).slice(0, -1)))),
-      )
-      return rest.flatMap((i) => one(i, schema, at, also))
-    },
   }
-
-  function isMissing(path: Path): boolean {
-    return valueAt(resolved.value, path) === undefined
+  return {
+    value: (path, message) => valueIssue(c, path, message),
+    key: (path, key, message) => keyIssue(c, path, key, message),
+    show,
+    zod: (issues, schema, at, also = []) => worthSaying(c, at, issues).flatMap((i) => speak(c, { schema, at, also }, i)),
   }
-  function unknownKeys(keys: readonly string[], path: Path, schema: z.core.$ZodType, local: Path, also: readonly string[]): ConfigIssue[] {
-    const found = schemaAt(schema, local, valueAt(resolved.value, path.slice(0, path.length - local.length)))
-    const allowed = [...(local.length === 0 ? also : []), ...Object.keys((found && shapeOf(found)) ?? {})]
-    return keys.map((k) => {
-      const later = laterKey(path, k)
-      if (later) return r.key(path, k, later)
-      const moved = elsewhere(path, k)
-      if (moved) return r.key(path, k, `unknown key "${k}" here: it is ${moved}`)
-      return r.key(path, k, `unknown key "${k}"${didYouMean(k, allowed)}; allowed: ${allowed.join(', ')}`)
-    })
-  }
-
-  function union(
-    i: Extract<ZodIssue, { code: 'invalid_union' }>,
-    path: Path,
-    schema: z.core.$ZodType,
-    local: Path,
-    at: Path,
-  ): ConfigIssue[] {
-    if (i.errors.length > 0) {
-      // the option that means the same kind of value says what is wrong with it
-      const root = valueAt(resolved.value, at)
-      const found = schemaAt(schema, local, root)
-      const index = found ? (optionsOf(schemaAt(schema, local.slice(0, -1), root) ?? schema) ?? []).indexOf(found) : -1
-      const best = i.errors[index] ?? i.errors.toSorted((a, b) => depth(b) - depth(a))[0] ?? []
-      return best.flatMap((e) => one({ ...e, path: [...i.path, ...e.path] }, schema, at, []))
-    }
-    const later = laterValue(path, valueAt(resolved.value, path))
-    if (later) return [r.value(path, later)]
-    const discriminator = String(local.at(-1) ?? '')
-    const parent = schemaAt(schema, local.slice(0, -1), valueAt(resolved.value, at))
-    const known = parent ? discriminatorsOf(parent, discriminator) : []
-    if (valueAt(resolved.value, path) === undefined) return [r.value(path, `missing; allowed: ${known.join(', ')}`)]
-    return [r.value(path, `${show(path)} is not allowed; allowed: ${known.join(', ')}`)]
-  }
-
-  function one(i: ZodIssue, schema: z.core.$ZodType, at: Path, also: readonly string[]): ConfigIssue[] {
-    const local = steps(i)
-    const path = [...at, ...local]
-    if (i.code === 'unrecognized_keys') return unknownKeys(i.keys, path, schema, local, also)
-    if (i.code === 'invalid_union') return union(i, path, schema, local, at)
-    if (i.code === 'invalid_key') {
-      const why = i.issues.map(expectedOf).join('; ')
-      const key = String(local.at(-1))
-      return [r.key(path.slice(0, -1), key, `the name ${JSON.stringify(key)}: ${why}`)]
-    }
-    const v = valueAt(resolved.value, path)
-    const found = schemaAt(schema, local, valueAt(resolved.value, at))
-    if (v === undefined && (i.code === 'invalid_type' || i.code === 'invalid_value')) {
-      const hint = found ? metaOf(found)['description'] : undefined
-      return [r.value(path, `missing${typeof hint === 'string' ? `: ${hint}` : `: ${expectedOf(i)}`}`)]
-    }
-    const later = laterValue(path, v)
-    if (later) return [r.value(path, later)]
-    const guess = i.code === 'invalid_value' && typeof v === 'string' ? didYouMean(v, i.values.map(String)) : ''
-    const shown = show(path, found ?? undefined)
-    if (i.code === 'invalid_value') return [r.value(path, `${shown} is not allowed${guess}; ${expectedOf(i)}`)]
-    return [r.value(path, `${expectedOf(i)}, got ${shown}`)]
-  }
-  return r
 }
 
 function depth(issues: readonly ZodIssue[]): number {

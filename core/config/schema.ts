@@ -193,9 +193,8 @@ const deaggregate = z
   .optional()
   .meta({ description: 'Split a record that holds several: json, or {delimiter: text}.' })
 
-/** The whole file. `sink` and `bucket` are the blocks of plugins: loose for the first pass, exact for docs and JSON Schema. */
-export function configSchema<S extends z.ZodType, B extends z.ZodType>(sink: S, bucket: B) {
-  const pipeline = z.strictObject({
+function pipelineSchema<S extends z.ZodType>(sink: S) {
+  return z.strictObject({
     source,
     deaggregate,
     decompress: z.boolean().prefault(false).meta({ description: 'Gunzip each record (CloudWatch Logs).' }),
@@ -224,6 +223,10 @@ export function configSchema<S extends z.ZodType, B extends z.ZodType>(sink: S, 
         description: 'A second place, for rejected or for all records. Left out: rejected records go to the sink, under error_prefix.',
       }),
   })
+}
+
+/** The whole file. `sink` and `bucket` are the blocks of plugins: loose for the first pass, exact for docs and JSON Schema. */
+export function configSchema<S extends z.ZodType, B extends z.ZodType>(sink: S, bucket: B) {
   const name = text(/^[\w.-]{1,64}$/, 'a name of 1 to 64 letters, digits, _ . -')
   return z
     .strictObject({
@@ -250,7 +253,7 @@ export function configSchema<S extends z.ZodType, B extends z.ZodType>(sink: S, 
         .prefault({})
         .meta({ description: "The operator's port." }),
       pipelines: z
-        .record(name, pipeline)
+        .record(name, pipelineSchema(sink))
         .prefault({})
         .meta({ description: 'Delivery pipelines, by name. Each shows as a Firehose delivery stream.' }),
       plugins: z

@@ -1,4 +1,4 @@
-import type { Families } from './metrics.ts'
+import type { Family, Histogram } from './tally.ts'
 
 /** Numbers under the names that Firehose's users know (firehose.md §9.1). Totals are since the daemon's start. */
 export interface CloudWatchView {
@@ -10,6 +10,12 @@ export interface CloudWatchView {
     readonly Value: number
   }[]
 }
+/** The metrics that it reads, by their names in metrics.ts. */
+type Families = Readonly<
+  Record<'accepted' | 'acceptedBytes' | 'acceptedPuts' | 'refused' | 'objects' | 'objectBytes' | 'failedAttempts' | 'delivered', Family> &
+    Record<'freshness' | 'requestBytes', Family> &
+    Record<'requestSeconds', Histogram>
+>
 type Datum = CloudWatchView['MetricData'][number]
 
 const labelsOf = (rows: readonly { labels: Readonly<Record<string, string>> }[], label: string): string[] => [
