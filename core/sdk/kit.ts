@@ -72,13 +72,13 @@ export function optionsTable(options: ZodType): string {
   return ['| option | type | default | meaning |', '| --- | --- | --- | --- |', ...rows].join('\n')
 }
 
-function collect(schema: JsonSchema, path: string, parentRequired: boolean, rows: string[]): void {
+function collect(schema: JsonSchema, path: string, always: boolean, rows: string[]): void {
   for (const [key, p] of Object.entries(schema.properties ?? {})) {
-    const name = path + key
-    const required = parentRequired && (schema.required ?? []).includes(key) && p.default === undefined
-    const fallback = p.default !== undefined ? `\`${JSON.stringify(p.default).replaceAll('"', '')}\`` : required ? '**required**' : '–'
-    rows.push(`| \`${name}\` | ${typeName(p)} | ${fallback} | ${(p.description ?? '').replaceAll('|', '\\|')} |`)
-    if (p.properties) collect(p, `${name}.`, required, rows)
+    const required = (schema.required ?? []).includes(key) && p.default === undefined
+    const must = always ? '**required**' : `required in \`${path.slice(0, -1)}\``
+    const fallback = p.default === undefined ? (required ? must : '–') : `\`${JSON.stringify(p.default).replaceAll('"', '')}\``
+    rows.push(`| \`${path}${key}\` | ${typeName(p)} | ${fallback} | ${(p.description ?? '').replaceAll('|', '\\|')} |`)
+    if (p.properties) collect(p, `${path}${key}.`, always && required, rows)
   }
 }
 

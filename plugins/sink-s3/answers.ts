@@ -108,7 +108,7 @@ function judge(f: S3Failure, what: string, retry: (text: string) => Error, kit: 
     return fail(new kit.ConfigError(`S3.${f.code}`, `${what}; the store does not take this setting`, { cause: f }))
   if (f.status === 403 || f.status === 401 || f.code === 'AccessDenied') return fail(denied(f, what, retry, kit))
   if (f.code.startsWith('KMS.')) return fail(retry(`${what}; see to the key \`kms_key\`: delivery goes on by itself`))
-  if (f.status !== undefined && f.status >= 400 && f.status < 500 && f.status !== 408) {
+  if (f.status !== undefined && f.status >= 400 && f.status < 500 && f.status !== 408 && f.status !== 404) {
     return fail(new kit.PermanentError(`S3.${f.code}`, what, { cause: f }))
   }
   return fail(retry(what))
