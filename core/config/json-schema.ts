@@ -21,7 +21,20 @@ function bucketOf(p: LoadedPlugin): z.ZodType {
  */
 export async function configJsonSchema(plugins: PluginRegistry): Promise<object> {
   const loaded = await Promise.all(plugins.builtIn.map((type) => plugins.resolve(type)))
-  const foreign = z.looseObject({ type: z.string().regex(new RegExp(`^(?!(${plugins.builtIn.join('|')})$)`)), ...sinkShape })
+  const foreign = z.looseObject({
+    type: z
+      .string()
+      .regex(new RegExp(`^(?!(${plugins.builtIn.join('|')})$)`))
+      .meta({ description: 'The package of a plugin named under `plugins`.' }),
+    ...sinkShape,
+  })
   const schema = configSchema(z.union([...loaded.map(sinkOf), foreign]), z.union(loaded.map(bucketOf)))
-  return z.toJSONSchema(schema, { io: 'input', unrepresentable: 'any' })
+  return z.toJSONSchema(schema, {
+    io: 'input',
+    unrepresentable: 'any',
+    // our marks for sizes and times; to an editor `duration` would mean P1D
+    override: ({ jsonSchema }) => {
+      if (jsonSchema.format === 'size' || jsonSchema.format === 'duration') delete jsonSchema.format
+    },
+  })
 }
