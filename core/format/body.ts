@@ -8,6 +8,14 @@ export function crc32Base64(crc: number): string {
   return b.toString('base64')
 }
 
+/**
+ * `chunk` in memory of its own size. A short view would keep the buffer behind it alive, and share it with others (Buffer's pool):
+ * what goes to a BodyWriter belongs to it.
+ */
+export function exactly(chunk: Uint8Array): Uint8Array {
+  return chunk.length * 4 >= chunk.buffer.byteLength * 3 ? chunk : new Uint8Array(chunk)
+}
+
 /** The parts of `chunks` inside [start, end), as views. */
 export function* sliceChunks(chunks: readonly Uint8Array[], start: number, end: number): Generator<Uint8Array> {
   let at = 0

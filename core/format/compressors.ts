@@ -1,5 +1,6 @@
 import { constants, createDeflateRaw, createGzip, createZstdCompress, type DeflateRaw, type Gzip, type ZstdCompress } from 'node:zlib'
 import { limits } from '../limits.ts'
+import { exactly } from './body.ts'
 
 /** Takes ownership of a chunk of output; awaited before the next one. */
 export type Emit = (chunk: Uint8Array) => Promise<void>
@@ -19,11 +20,6 @@ export interface Compressor {
 
 export function storedCompressor(emit: Emit): Compressor {
   return { keepsPieces: true, unit: 1, press: emit, end: () => Promise.resolve(), abort: () => {} }
-}
-
-/** `chunk` in memory of its own size: a short view would keep the whole buffer behind it alive. */
-export function exactly(chunk: Uint8Array): Uint8Array {
-  return chunk.length * 4 >= chunk.buffer.byteLength * 3 ? chunk : new Uint8Array(chunk)
 }
 
 /**

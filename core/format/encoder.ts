@@ -1,7 +1,8 @@
 import { limits } from '../limits.ts'
 import { NONE, type WorkBatch } from '../sdk/batch.ts'
+import { exactly } from './body.ts'
 import { checkFormat } from './compression.ts'
-import { type Compressor, type Emit, exactly, gzipCompressor, storedCompressor, zstdCompressor } from './compressors.ts'
+import { type Compressor, type Emit, gzipCompressor, storedCompressor, zstdCompressor } from './compressors.ts'
 import { hadoopSnappyCompressor, xerialSnappyCompressor } from './snappy.ts'
 import type { Body, BodyWriter, Compression, Encoder, FormatSpec } from './types.ts'
 import { zipCompressor } from './zip.ts'
@@ -58,12 +59,14 @@ class PieceEncoder implements Encoder {
   #spare: Buffer | null = null
   #at = 0
   #pressing: Promise<void> = Promise.resolve()
+  readonly #abort = Promise.withResolvers<never>()
   #state: 'open' | 'finished' | 'aborted' = 'open'
 
   constructor(spec: FormatSpec, out: BodyWriter, o: EncoderOptions) {
     this.#out = out
+    this.#abort.promise.catch(() => {}) // heard by whoever waits when it happens
     this.#compressor = compressors[spec.compression](spec.level ?? 1, o, (chunk) => {
-      this.#mustBe('open')
+      this.#mustBeOpen()
       return out.write(chunk)
     })
     const { unit } = this.#compressor
@@ -73,7 +76,7 @@ class PieceEncoder implements Encoder {
   }
 
   async add(b: WorkBatch): Promise<void> {
-    this.#mustBe('open')
+    this.#mustBeOpen()
     const bytes = Buffer.from(b.bytes.buffer, b.bytes.byteOffset, b.bytes.byteLength)
     const verbatim = this.#between.length === 0 && this.#after.length === 0
     for (let i = 0; i < b.count;) {
@@ -83,12 +86,11 @@ class PieceEncoder implements Encoder {
   }
 
   async finish(): Promise<Body> {
-    this.#mustBe('open')
+    this.#mustBeOpen()
     if (this.#at > 0) await this.#press()
-    await this.#pressing
-    this.#mustBe('open')
-    await this.#compressor.end()
-    this.#mustBe('open')
+    await this.#orAbort(this.#pressing)
+    await this.#orAbort(this.#compressor.end())
+    this.#mustBeOpen()
     const body = await this.#out.finish()
     this.#state = 'finished'
     this.#piece = this.#spare = null
@@ -98,13 +100,19 @@ class PieceEncoder implements Encoder {
   async abort(): Promise<void> {
     if (this.#state !== 'open') return
     this.#state = 'aborted'
+    this.#abort.reject(new Error('encoding an object: it was aborted'))
     this.#compressor.abort()
     this.#piece = this.#spare = null
     await this.#out.abort()
   }
 
-  #mustBe(state: 'open'): void {
-    if (this.#state !== state) throw new Error(`encoding an object: it is ${this.#state}`)
+  /** A writer that does not answer must not hold what waits for it after an abort. */
+  #orAbort<T>(work: Promise<T>): Promise<T> {
+    return Promise.race([work, this.#abort.promise])
+  }
+
+  #mustBeOpen(): void {
+    if (this.#state !== 'open') throw new Error(`encoding an object: it was ${this.#state}`)
   }
 
   /** Copies whole records [from, …) with what goes between them, while they fit; returns the first that does not. */
@@ -190,8 +198,7 @@ class PieceEncoder implements Encoder {
 
   /** Hands the piece to the compressor once the one before it is done, and goes on with the other. */
   async #press(): Promise<void> {
-    await this.#pressing
-    this.#mustBe('open')
+    await this.#orAbort(this.#pressing)
     const piece = this.#room()
     const full = piece.subarray(0, this.#at)
     const keeps = this.#compressor.keepsPieces

@@ -1,4 +1,5 @@
 import type { Rejection, RejectionStage } from '../sdk/batch.ts'
+import { exactly } from './body.ts'
 
 /** A record that was rejected, as its error line needs it. */
 export interface RejectedRecord {
@@ -34,8 +35,8 @@ export function* errorLines(records: Iterable<RejectedRecord>, o: { readonly att
     }
     lines += `${JSON.stringify(line)}\n`
     if (lines.length < chunkChars) continue
-    yield Buffer.from(lines)
+    yield exactly(Buffer.from(lines))
     lines = ''
   }
-  if (lines !== '') yield Buffer.from(lines)
+  if (lines !== '') yield exactly(Buffer.from(lines))
 }

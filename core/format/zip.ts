@@ -1,4 +1,5 @@
 import { crc32 } from 'node:zlib'
+import { exactly } from './body.ts'
 import { type Compressor, deflateCompressor, type Emit } from './compressors.ts'
 
 /** What is known of the one entry when all of it is written. */
@@ -85,7 +86,7 @@ export function zipCompressor(name: string, level: number, emit: Emit): Compress
   const head = async (): Promise<void> => {
     if (headed) return
     headed = true
-    await emit(zipHeader(name))
+    await emit(exactly(zipHeader(name)))
   }
   return {
     keepsPieces: inner.keepsPieces,
@@ -99,7 +100,7 @@ export function zipCompressor(name: string, level: number, emit: Emit): Compress
     async end() {
       await head()
       await inner.end()
-      await emit(zipTrailer({ name, crc, size, compressedSize }))
+      await emit(exactly(zipTrailer({ name, crc, size, compressedSize })))
     },
     abort: () => inner.abort(),
   }

@@ -2,6 +2,7 @@ import { crc32, gunzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { compressionInfo } from '../../core/format/compression.ts'
 import { memoryWriter } from '../../core/format/body.ts'
+import { gzipCompressor } from '../../core/format/compressors.ts'
 import { createEncoder } from '../../core/format/encoder.ts'
 import type { Compression, FormatSpec } from '../../core/format/types.ts'
 import { batchesOf, brokenWriter, contentOf, decode, entryName, expected, seeded, someBytes } from './helpers.ts'
@@ -47,6 +48,21 @@ describe.each(compressions)('%s', (compression) => {
     const once = await encode(full, input, 300, 4096)
     expect(decode(compression, once).equals(expected(input, says))).toBe(true)
     for (const per of [1, 7, 64]) expect((await encode(full, input, per, 4096)).equals(once)).toBe(true)
+  })
+
+  test('what does not compress', async () => {
+    const random = seeded(77)
+    const input = [Uint8Array.from({ length: 700_000 }, () => random() * 256)]
+    expect(decode(compression, await encode({ type: 'raw', compression }, input, 1)).equals(expected(input, {}))).toBe(true)
+  })
+
+  test('chunks of a small object hold no more memory than they have bytes', async () => {
+    const chunks: Uint8Array[] = []
+    const e = createEncoder({ type: 'ndjson', compression }, { ...memoryWriter(), write: async (c) => void chunks.push(c) }, { entryName })
+    for (const b of batchesOf([Buffer.from('a'), Buffer.from('b')], 1)) await e.add(b)
+    await e.finish()
+    expect(chunks.length).toBeGreaterThan(0)
+    for (const c of chunks) expect(c.buffer.byteLength).toBeLessThan(1024)
   })
 
   test('an object without records is a whole file', async () => {
@@ -128,12 +144,25 @@ test.each(compressions)('%s: abort in the middle of an add ends the add', async 
   await e.abort()
 })
 
-test('abort does not wait for a writer that hangs', async () => {
+test.each(compressions)('%s: abort does not wait for a writer that hangs, and ends the add that does', async (compression) => {
   const out = brokenWriter(0, 'hang')
-  const e = createEncoder({ type: 'raw', compression: 'gzip' }, out, { entryName, pieceBytes: 64 * 1024 })
-  for (const b of batchesOf([someBytes(60_000, seeded(5)), someBytes(60_000, seeded(6))], 1)) await e.add(b)
+  const e = createEncoder({ type: 'raw', compression }, out, { entryName, pieceBytes: 64 * 1024 })
+  const [batch] = batchesOf([someBytes(1_000_000, seeded(5))], 1)
+  if (!batch) throw new Error('no batch')
+  const adding = e.add(batch)
+  adding.catch(() => {})
+  await out.reached
   await e.abort()
   expect(out.aborted).toBe(true)
+  await expect(adding).rejects.toThrow('aborted')
+})
+
+test('a compressor that is aborted while it works rejects', async () => {
+  const c = gzipCompressor(1, async () => {})
+  const pressing = c.press(someBytes(1 << 20, seeded(1)))
+  c.abort()
+  await expect(pressing).rejects.toThrow('aborted')
+  await expect(c.end()).rejects.toThrow('aborted')
 })
 
 test('extensions and encodings are those of Firehose', () => {

@@ -20,7 +20,10 @@ export function seeded(seed: number): () => number {
 /** Half-repetitive bytes: they compress, but not to nothing. */
 export function someBytes(n: number, random: () => number): Uint8Array {
   const b = new Uint8Array(n)
-  for (let i = 0; i < n; i++) b[i] = random() < 0.5 ? 97 : Math.floor(random() * 256)
+  for (let i = 0; i < n; i++) {
+    const r = random() * 512
+    b[i] = r < 256 ? 97 : r
+  }
   return b
 }
 
@@ -30,11 +33,13 @@ export async function contentOf(body: Body, start?: number, end?: number): Promi
   return Buffer.concat(chunks)
 }
 
-/** The values as batches of at most `per` records. */
+const recordOf = (value: Uint8Array | null, position: number) => ({ value, position, key: position % 5 === 4 ? Buffer.from('key') : null })
+
+/** The values as batches of at most `per` records. Some have keys, so that some values lie back to back and some do not. */
 export function batchesOf(values: readonly (Uint8Array | null)[], per: number): WorkBatch[] {
   const out: WorkBatch[] = []
   for (let i = 0; i < values.length; i += per) {
-    out.push(asWorkBatch(batchOf(values.slice(i, i + per).map((value, j) => ({ value, position: i + j })))))
+    out.push(asWorkBatch(batchOf(values.slice(i, i + per).map((value, j) => recordOf(value, i + j)))))
   }
   return out
 }
@@ -116,17 +121,19 @@ export function decode(c: Compression, b: Buffer): Buffer {
 }
 
 /** A memory writer that fails, or never answers, at the n-th write. */
-export function brokenWriter(at: number, how: 'fail' | 'hang'): BodyWriter & { aborted: boolean; writes: number } {
+export function brokenWriter(at: number, how: 'fail' | 'hang'): BodyWriter & { aborted: boolean; reached: Promise<void> } {
   const inner = memoryWriter()
+  const reached = Promise.withResolvers<void>()
+  let writes = 0
   return {
     aborted: false,
-    writes: 0,
+    /** Resolves when the n-th write came. */
+    reached: reached.promise,
     async write(chunk) {
-      if (this.writes++ === at) {
-        if (how === 'fail') throw new Error('disk full')
-        return new Promise<void>(() => {})
-      }
-      return inner.write(chunk)
+      if (writes++ !== at) return inner.write(chunk)
+      reached.resolve()
+      if (how === 'fail') throw new Error('disk full')
+      return new Promise<void>(() => {})
     },
     finish: () => inner.finish(),
     async abort() {
