@@ -43,13 +43,6 @@ export function canonicalPath(path: string): string {
 /** Decoded once, encoded once, sorted by name and then by value. A broken %-sequence is taken as it stands. */
 export function canonicalQuery(query: string): string {
   if (query === '') return ''
-  const decode = (s: string): string => {
-    try {
-      return decodeURIComponent(s)
-    } catch {
-      return s
-    }
-  }
   return query
     .split('&')
     .filter((p) => p !== '')
@@ -63,4 +56,11 @@ export function canonicalQuery(query: string): string {
     .join('&')
 }
 
+function decode(s: string): string {
+  try {
+    return decodeURIComponent(s)
+  } catch {
+    return s
+  }
+}
 const compare = (a: string, b: string): number => (a < b ? -1 : a > b ? 1 : 0)

@@ -33,6 +33,7 @@ export interface Shared {
   ended(e: Exchange): void
 }
 
+const SLAB_BYTES = 4_096
 const JSON_TYPE = 'application/x-amz-json-1.1'
 
 /** One request and its answer: head → admitted → body → authenticated → operation → answer. */
@@ -106,7 +107,7 @@ export class Exchange {
 
   #read(length: number | undefined): void {
     if (length === undefined) this.#chunks = []
-    else this.#body = Buffer.allocUnsafeSlow(length)
+    else this.#body = bodyBuffer(length)
     this.#readingSince = this.#s.host.clock.monotonic()
     this.#s.reading.add(this)
     this.#req.on('data', (chunk: Buffer) => this.#chunk(chunk))
@@ -137,7 +138,7 @@ export class Exchange {
     this.#s.reading.delete(this)
     let body = this.#body
     if (this.#chunks !== null) {
-      body = Buffer.allocUnsafeSlow(this.#received)
+      body = bodyBuffer(this.#received)
       let at = 0
       for (const c of this.#chunks) at += c.copy(body, at)
       this.#chunks = null
@@ -186,17 +187,18 @@ export class Exchange {
     const res = this.#res
     const s = this.#s
     if (!this.#over && !res.headersSent) {
+      const length = Buffer.byteLength(body)
       const headers: Record<string, string | number> = {
         'x-amzn-RequestId': this.#requestId,
         'Content-Type': JSON_TYPE,
-        'Content-Length': Buffer.byteLength(body),
+        'Content-Length': length,
       }
       if (error) {
         headers['x-amzn-ErrorType'] = error.code
         if (error.retryAfterSeconds !== undefined) headers['Retry-After'] = error.retryAfterSeconds
       }
       if (close && this.#req.httpVersionMajor === 1) headers['Connection'] = 'close'
-      ;(res as ServerResponse).writeHead(status, headers).end(body)
+      ;(res as ServerResponse).writeHead(status, headers).end(body, length === body.length ? 'latin1' : 'utf8')
     }
     s.events.emit({
       type: 'request.handled',
@@ -233,6 +235,11 @@ export class Exchange {
       this.#s.budget.give(held)
     }
   }
+}
+
+/** Small bodies share a slab; a large one gets memory of its own, exactly as long. */
+function bodyBuffer(length: number): Buffer<ArrayBuffer> {
+  return length <= SLAB_BYTES ? Buffer.allocUnsafe(length) : Buffer.allocUnsafeSlow(length)
 }
 
 function checkContentType(given: string | undefined): void {

@@ -194,14 +194,14 @@ const http2Options: http2.ServerOptions = {
 }
 
 function tuneHttp2(door: Door, server: http2.Http2Server | http2.Http2SecureServer, bounds: HttpLimits): void {
-  server.on('session', (session) => {
+  server.on('session', (session: http2.ServerHttp2Session) => {
     session.setLocalWindowSize(8 << 20)
     session.setTimeout(bounds.httpIdleMs, () => session.close())
     session.on('error', () => session.destroy())
   })
   server.on('sessionError', () => {}) // the session is gone already; a peer's mistake is no event of ours
   server.on('checkContinue', (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) =>
-    door.handle(req, res, () => void res.writeContinue()),
+    door.handle(req, res, () => res.writeContinue()),
   )
 }
 

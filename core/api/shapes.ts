@@ -22,7 +22,8 @@ export type Shape =
     }
   | { readonly type: 'blob'; readonly min?: number; readonly max?: number } // decoded bytes
   | { readonly type: 'integer' | 'long' | 'double'; readonly min?: number; readonly max?: number }
-  | { readonly type: 'boolean' | 'timestamp' }
+  | { readonly type: 'boolean' }
+  | { readonly type: 'timestamp' }
 
 export interface OperationShape {
   readonly input?: string

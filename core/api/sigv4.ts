@@ -239,8 +239,17 @@ function stampOf(head: RequestHead, authorization: string): string {
   )
 }
 
-/** ms since the epoch, or NaN. */
+let lastStamp = ''
+let lastStampMs = NaN
+/** ms since the epoch, or NaN. Requests of one second share their stamp. */
 function stampMs(s: string): number {
+  if (s !== lastStamp) {
+    lastStampMs = parseStamp(s)
+    lastStamp = s
+  }
+  return lastStampMs
+}
+function parseStamp(s: string): number {
   if (s.charCodeAt(8) !== 0x54 || s.charCodeAt(15) !== 0x5a || s.length !== 16) return NaN
   return Date.UTC(+s.slice(0, 4), +s.slice(4, 6) - 1, +s.slice(6, 8), +s.slice(9, 11), +s.slice(11, 13), +s.slice(13, 15))
 }
@@ -269,8 +278,9 @@ function checkContentHash(given: string | undefined): void {
   throw signatureError(`x-amz-content-sha256 '${given}' is not supported: the body must be signed whole.`)
 }
 
+const step = (key: string | Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest()
+
 function deriveScope(entry: KeyEntry, day: string, region: string, service: string): Scope {
-  const step = (key: string | Buffer, text: string): Buffer => createHmac('sha256', key).update(text).digest()
   const key = step(step(step(step(`AWS4${entry.secret}`, day), region), service), 'aws4_request')
   const text = `${day}/${region}/${service}/aws4_request`
   const inner = Buffer.alloc(64 + STRING_TO_SIGN_HEAD + text.length + 1 + 64)

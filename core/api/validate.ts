@@ -40,15 +40,15 @@ function coerce(model: ServiceModel, shape: Shape, value: JsonValue): JsonValue 
       if (typeof value === 'boolean') return value
       if (typeof value === 'string') throw serialization(`'${clip(value.toUpperCase())}' can not be converted to an Boolean`)
       throw serialization(wrongType(value, 'an Boolean'))
-    case 'integer':
-    case 'long':
-    case 'double':
-    case 'timestamp': {
-      const name = shape.type === 'timestamp' ? 'an Date' : `an ${shape.type[0]?.toUpperCase()}${shape.type.slice(1)}`
-      if (typeof value !== 'number') throw serialization(wrongType(value, name))
-      return shape.type === 'integer' || shape.type === 'long' ? Math.trunc(value) : value
-    }
+    default:
+      return coerceNumber(shape, value)
   }
+}
+
+function coerceNumber(shape: Shape & { type: 'integer' | 'long' | 'double' | 'timestamp' }, value: JsonValue): number {
+  const name = shape.type === 'timestamp' ? 'an Date' : `an ${shape.type.charAt(0).toUpperCase()}${shape.type.slice(1)}`
+  if (typeof value !== 'number') throw serialization(wrongType(value, name))
+  return shape.type === 'integer' || shape.type === 'long' ? Math.trunc(value) : value
 }
 
 function coerceStructure(model: ServiceModel, shape: Shape & { type: 'structure' }, value: JsonValue): JsonRecord {

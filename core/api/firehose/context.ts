@@ -68,8 +68,7 @@ export function controlError(c: FirehoseContext, e: unknown, name: string): ApiE
       return new ApiError('ConcurrentModificationException', `Cannot update firehose: ${name} since ${e.message}`)
     case 'conflict':
       return new ApiError('ConcurrentModificationException', `Firehose ${name} was changed by another request at the same time. Try again.`)
-    case 'yaml-owned':
-    case 'invalid':
+    default:
       return invalidArgument(e.message)
   }
 }

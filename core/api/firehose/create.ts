@@ -1,5 +1,4 @@
 import { limits } from '../../limits.ts'
-import type { JsonObject } from '../../pipeline/spec.ts'
 import { ApiError, invalidArgument } from '../errors.ts'
 import type { JsonRecord } from '../json/parse.ts'
 import { declare, type Call, type Operation } from '../service.ts'
@@ -34,7 +33,7 @@ export function s3Member(input: JsonRecord, suffix: 'Configuration' | 'Update'):
 }
 
 function checkSource(input: JsonRecord): void {
-  const type = input['DeliveryStreamType'] ?? 'DirectPut'
+  const type = (input['DeliveryStreamType'] ?? 'DirectPut') as string
   if (type === 'DirectPut') {
     if (input['KinesisStreamSourceConfiguration'] !== undefined) {
       throw invalidArgument('KinesisSourceStreamConfig is only applicable for KinesisStreamAsSource stream type')
@@ -47,7 +46,7 @@ function checkSource(input: JsonRecord): void {
     }
     return
   }
-  throw notSupported(`The delivery stream type ${String(type)}`)
+  throw notSupported(`The delivery stream type ${type}`)
 }
 
 /** CreateDeliveryStream, DeleteDeliveryStream. */
@@ -75,11 +74,11 @@ async function create(c: FirehoseContext, input: JsonRecord, call: Call): Promis
   if (all.length >= quota) {
     throw new ApiError(
       'LimitExceededException',
-      `You have already consumed your firehose quota of ${quota} hoses. ` + `Firehose names: [${all.map((s) => s.name).join(', ')}]`,
+      `You have already consumed your firehose quota of ${quota} hoses. Firehose names: [${all.map((s) => s.name).join(', ')}]`,
     )
   }
   try {
-    await c.streams.create({ name, document: document as JsonObject, spec: specOf(name, document), tags: tagsOf(input['Tags']) })
+    await c.streams.create({ name, document, spec: specOf(name, document), tags: tagsOf(input['Tags']) })
   } catch (e) {
     throw controlError(c, e, name)
   }

@@ -19,16 +19,16 @@ export function describeOperations(c: FirehoseContext): Operation[] {
 
 /** The configuration of a stream in Firehose's words: as given to the API, or made from the pipeline of a file. */
 export function currentDocument(c: FirehoseContext, info: DeliveryStreamInfo): JsonRecord {
-  return (info.document ?? documentOf(info.spec, c.account)) as JsonRecord
+  return info.document ?? documentOf(info.spec, c.account)
 }
 
 const streamType = (info: DeliveryStreamInfo): string => (info.spec.source.type === 'direct_put' ? 'DirectPut' : 'KinesisStreamAsSource')
 
 function describe(c: FirehoseContext, input: JsonRecord, call: Call): JsonRecord {
   const info = streamOf(c, call, 'DescribeDeliveryStream', input)
-  const after = input['ExclusiveStartDestinationId']
+  const after = input['ExclusiveStartDestinationId'] as string | undefined
   // a stream has one destination, so whoever asks for what comes after it gets an empty page
-  if (after !== undefined && after !== DESTINATION_ID) throw invalidArgument(`Destination Id ${String(after)} not found`)
+  if (after !== undefined && after !== DESTINATION_ID) throw invalidArgument(`Destination Id ${after} not found`)
   const { source } = info.spec
   const direct = source.type === 'direct_put'
   return {

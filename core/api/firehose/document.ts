@@ -82,9 +82,9 @@ function formatOf(doc: JsonRecord): Format {
 }
 
 function bufferOf(doc: JsonRecord): PipelineSpec['buffer'] {
-  const hints = { ...DEFAULT_HINTS, ...child(doc, 'BufferingHints') }
-  const intervalMs = Number(hints.IntervalInSeconds) * 1_000
-  return { sizeBytes: Number(hints.SizeInMBs) * MiB, intervalMs: intervalMs === 0 ? ZERO_INTERVAL_MS : intervalMs }
+  const hints = (child(doc, 'BufferingHints') ?? DEFAULT_HINTS) as typeof DEFAULT_HINTS // both or none: rules.ts
+  const intervalMs = hints.IntervalInSeconds * 1_000
+  return { sizeBytes: hints.SizeInMBs * MiB, intervalMs: intervalMs === 0 ? ZERO_INTERVAL_MS : intervalMs }
 }
 
 function sinkOf(doc: JsonRecord): Sink {

@@ -1,5 +1,4 @@
 import { ControlError } from '../../pipeline/control.ts'
-import type { JsonObject } from '../../pipeline/spec.ts'
 import { ApiError, invalidArgument } from '../errors.ts'
 import type { JsonRecord } from '../json/parse.ts'
 import { declare, type Call, type Operation } from '../service.ts'
@@ -29,7 +28,7 @@ async function update(c: FirehoseContext, input: JsonRecord, call: Call): Promis
   const document = mergeDestination(currentDocument(c, info), change)
   checkDestination(document)
   try {
-    await c.streams.update(info.name, specified, { document: document as JsonObject, spec: specOf(info.name, document) })
+    await c.streams.update(info.name, specified, { document, spec: specOf(info.name, document) })
   } catch (e) {
     const moved = e instanceof ControlError && e.code === 'version'
     throw moved ? versionMismatch(info.name, c.streams.get(info.name)?.versionId ?? '?', specified) : controlError(c, e, info.name)

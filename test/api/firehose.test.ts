@@ -1,0 +1,338 @@
+import { afterEach, beforeEach, describe, expect, test } from 'vitest'
+import { ControlError } from '../../core/pipeline/control.ts'
+import { specOf } from '../../core/api/firehose/document.ts'
+import { mergeDestination } from '../../core/api/firehose/update.ts'
+import { firehoseService } from '../../core/api/firehose/index.ts'
+import { firehose } from '../../core/api/shapes.generated.ts'
+import { principalOf } from '../../core/api/principal.ts'
+import { AppendError } from '../../core/sdk/log.ts'
+import { ACCOUNT, FakeIngest, FakeStreams, REGION, rig, S3, type Answer, type Rig } from './fakes.ts'
+
+let r: Rig
+beforeEach(async () => {
+  r = await rig({ maxStreams: 3 })
+})
+afterEach(() => r.close())
+
+const ID = 'destinationId-000000000001'
+const call = (operation: string, input: object): Promise<Answer> => r.call(operation, { DeliveryStreamName: 'a', ...input })
+const create = (o: object = {}): Promise<Answer> => call('CreateDeliveryStream', { ExtendedS3DestinationConfiguration: S3, ...o })
+const update = (o: object, ExtendedS3DestinationUpdate: object = {}): Promise<Answer> =>
+  call('UpdateDestination', { CurrentDeliveryStreamVersionId: '1', DestinationId: ID, ExtendedS3DestinationUpdate, ...o })
+async function described(): Promise<Record<string, unknown>> {
+  return (await call('DescribeDeliveryStream', {})).body['DeliveryStreamDescription'] as Record<string, unknown>
+}
+const refused = (a: Answer): unknown => [a.status, a.body['__type'], a.body['message']]
+const invalid = (message: string): unknown => [400, 'InvalidArgumentException', message]
+
+describe('CreateDeliveryStream', () => {
+  test('answers the ARN; Describe shows version 1 and no update', async () => {
+    expect((await create()).text).toBe(`{"DeliveryStreamARN":"arn:aws:firehose:${REGION}:${ACCOUNT}:deliverystream/a"}`)
+    const d = await described()
+    expect(d).toMatchObject({
+      DeliveryStreamStatus: 'ACTIVE',
+      DeliveryStreamType: 'DirectPut',
+      DeliveryStreamEncryptionConfiguration: { Status: 'DISABLED' },
+      VersionId: '1',
+      CreateTimestamp: 1_700_000_000,
+      HasMoreDestinations: false,
+    })
+    expect(d).not.toHaveProperty('LastUpdateTimestamp')
+  })
+  test('the deprecated S3DestinationConfiguration makes the same stream', async () => {
+    await call('CreateDeliveryStream', { S3DestinationConfiguration: { ...S3, CompressionFormat: 'ZIP' } })
+    const [destination] = (await described())['Destinations'] as Record<string, Record<string, unknown>>[]
+    expect(destination?.['ExtendedS3DestinationDescription']).toMatchObject({ CompressionFormat: 'ZIP', S3BackupMode: 'Disabled' })
+  })
+  test('refusals, in the words of AWS', async () => {
+    const one = 'Exactly one destination configuration is supported for a Firehose'
+    expect(refused(await call('CreateDeliveryStream', {}))).toEqual(invalid(one))
+    expect(refused(await create({ S3DestinationConfiguration: S3 }))).toEqual(invalid(one))
+    const kinesis = { KinesisStreamARN: `arn:aws:kinesis:${REGION}:123456789012:stream/s`, RoleARN: S3.RoleARN }
+    expect(refused(await create({ KinesisStreamSourceConfiguration: kinesis }))).toEqual(
+      invalid('KinesisSourceStreamConfig is only applicable for KinesisStreamAsSource stream type'),
+    )
+    await create()
+    expect(refused(await create())).toEqual([400, 'ResourceInUseException', `Firehose a under accountId ${ACCOUNT} already exists`])
+    await create({ DeliveryStreamName: 'b' })
+    await create({ DeliveryStreamName: 'c' })
+    expect(refused(await create({ DeliveryStreamName: 'd' }))).toEqual([
+      400,
+      'LimitExceededException',
+      'You have already consumed your firehose quota of 3 hoses. Firehose names: [a, b, c]',
+    ])
+  })
+  test.each([
+    ['The delivery stream type KinesisStreamAsSource', { DeliveryStreamType: 'KinesisStreamAsSource' }],
+    ['The delivery stream type MSKAsSource', { DeliveryStreamType: 'MSKAsSource' }],
+    [
+      'Server-side encryption (DeliveryStreamEncryptionConfigurationInput)',
+      { DeliveryStreamEncryptionConfigurationInput: { KeyType: 'AWS_OWNED_CMK' } },
+    ],
+    [
+      'The Splunk destination',
+      {
+        ExtendedS3DestinationConfiguration: null,
+        SplunkDestinationConfiguration: { HECEndpoint: 'https://h', HECEndpointType: 'Raw', S3Configuration: S3 },
+      },
+    ],
+    [
+      'The HTTP endpoint destination',
+      {
+        ExtendedS3DestinationConfiguration: null,
+        HttpEndpointDestinationConfiguration: { EndpointConfiguration: { Url: 'https://h' }, S3Configuration: S3 },
+      },
+    ],
+  ])('%s is refused, and nothing is made', async (what, o) => {
+    expect(refused(await create(o))).toEqual(invalid(`${what} is not supported by this server yet.`))
+    expect(r.streams.all.size).toBe(0)
+  })
+  test('a race that the registry decides', async () => {
+    r.streams.create = () => Promise.reject(new ControlError('exists', 'a'))
+    expect(refused(await create())).toEqual([400, 'ResourceInUseException', `Firehose a under accountId ${ACCOUNT} already exists`])
+  })
+})
+
+describe('DescribeDeliveryStream', () => {
+  test('an unknown stream; a page after the only destination; an unknown destination', async () => {
+    expect(refused(await call('DescribeDeliveryStream', {}))).toEqual([
+      400,
+      'ResourceNotFoundException',
+      `Firehose a under account ${ACCOUNT} not found.`,
+    ])
+    await create()
+    const page = (await call('DescribeDeliveryStream', { Limit: 1, ExclusiveStartDestinationId: ID })).body
+    expect(page['DeliveryStreamDescription']).toMatchObject({ Destinations: [], HasMoreDestinations: false })
+    expect(refused(await call('DescribeDeliveryStream', { ExclusiveStartDestinationId: 'x' }))).toEqual(
+      invalid('Destination Id x not found'),
+    )
+  })
+  test('a pipeline of the configuration file', async () => {
+    const spec = specOf('a', { ...S3, Prefix: 'p/' })
+    r.streams.add('a', { document: null, spec: { ...spec, source: { type: 'stream', stream: 'clicks', start: 'latest' } } })
+    const d = await described()
+    expect(d).toMatchObject({
+      DeliveryStreamType: 'KinesisStreamAsSource',
+      Source: { KinesisStreamSourceDescription: { KinesisStreamARN: `arn:aws:kinesis:${REGION}:${ACCOUNT}:stream/clicks` } },
+    })
+    expect(d).not.toHaveProperty('DeliveryStreamEncryptionConfiguration')
+    expect((d['Destinations'] as object[])[0]).toMatchObject({
+      ExtendedS3DestinationDescription: { Prefix: 'p/', BucketARN: 'arn:aws:s3:::b' },
+    })
+    const owned = invalid('Firehose a is defined in the configuration file of this server; change it there.')
+    expect(refused(await update({}))).toEqual(owned)
+    expect(refused(await call('DeleteDeliveryStream', {}))).toEqual(owned)
+  })
+})
+
+describe('UpdateDestination', () => {
+  test('merges, counts the version, stamps the time', async () => {
+    await create({ ExtendedS3DestinationConfiguration: { ...S3, Prefix: 'old/', CompressionFormat: 'GZIP' } })
+    expect((await update({}, { Prefix: 'new/' })).text).toBe('{}')
+    expect(await described()).toMatchObject({
+      VersionId: '2',
+      LastUpdateTimestamp: 1_700_000_000.5,
+      Destinations: [{ ExtendedS3DestinationDescription: { Prefix: 'new/', CompressionFormat: 'GZIP' } }],
+    })
+    expect(r.streams.get('a')?.spec.sink.prefix).toBe('new/')
+  })
+  test('refusals, in the words of AWS', async () => {
+    await create()
+    expect(refused(await update({ CurrentDeliveryStreamVersionId: '7' }))).toEqual([
+      400,
+      'ConcurrentModificationException',
+      'Cannot update firehose: a since the current version id: 1 and specified version id: 7 do not match',
+    ])
+    expect(refused(await update({ DestinationId: 'destinationId-2' }))).toEqual(invalid('Destination Id destinationId-2 not found'))
+    expect(refused(await update({ ExtendedS3DestinationUpdate: null }))).toEqual(
+      invalid('Exactly one destination configuration is supported for a Firehose'),
+    )
+    expect(refused(await update({ ExtendedS3DestinationUpdate: null, SplunkDestinationUpdate: {} }))).toEqual(
+      invalid('The Splunk destination is not supported by this server yet.'),
+    )
+    expect(refused(await update({}, { Prefix: '!{timestamp:yyyy}' }))).toEqual(
+      invalid('ErrorOutputPrefix cannot be null or empty when Prefix contains expressions'),
+    )
+    expect(r.streams.get('a')?.versionId).toBe('1')
+    r.streams.all.get('a')!.status = 'DELETING'
+    expect(refused(await update({}))).toEqual([
+      400,
+      'ResourceInUseException',
+      `Firehose a under account ${ACCOUNT} is DELETING, not ACTIVE.`,
+    ])
+  })
+  test('another update in between is a conflict of versions', async () => {
+    await create()
+    r.streams.update = () => {
+      r.streams.all.get('a')!.versionId = '2'
+      return Promise.reject(new ControlError('version', ''))
+    }
+    expect((await update({})).body['message']).toBe(
+      'Cannot update firehose: a since the current version id: 2 and specified version id: 1 do not match',
+    )
+  })
+  test('what is replaced whole, what is merged, what goes one way only', () => {
+    const current = {
+      ...S3,
+      ProcessingConfiguration: { Enabled: true, Processors: [{ Type: 'AppendDelimiterToRecord' }] },
+      DataFormatConversionConfiguration: { Enabled: false, SchemaConfiguration: { TableName: 't' } },
+      S3BackupMode: 'Enabled',
+      S3BackupConfiguration: { ...S3, Prefix: 'raw/' },
+    }
+    expect(
+      mergeDestination(current, {
+        ProcessingConfiguration: { Enabled: false },
+        DataFormatConversionConfiguration: { Enabled: false },
+        S3BackupUpdate: { Prefix: 'raw2/' },
+      }),
+    ).toEqual({
+      ...current,
+      ProcessingConfiguration: { Enabled: false },
+      S3BackupConfiguration: { ...S3, Prefix: 'raw2/' },
+    })
+    expect(() => mergeDestination(current, { S3BackupMode: 'Disabled' })).toThrow(/from Enabled to Disabled/)
+    expect(() => mergeDestination(S3, { DynamicPartitioningConfiguration: { Enabled: true } })).toThrow(/Dynamic partitioning/)
+    expect(() => mergeDestination(S3, { S3BackupUpdate: { Prefix: 'x' } })).toThrow(/RoleARN and BucketARN/)
+  })
+})
+
+describe('DeleteDeliveryStream', () => {
+  test('gone, force passed on; not while CREATING; the registry may say no', async () => {
+    expect((await call('DeleteDeliveryStream', {})).body['__type']).toBe('ResourceNotFoundException')
+    await create()
+    r.streams.all.get('a')!.status = 'CREATING'
+    expect((await call('DeleteDeliveryStream', {})).body['__type']).toBe('ResourceInUseException')
+    r.streams.all.get('a')!.status = 'ACTIVE'
+    expect((await call('DeleteDeliveryStream', {})).text).toBe('{}')
+    expect(r.streams.deleted).toEqual([{ name: 'a', force: false }])
+    await create()
+    r.streams.delete = () => Promise.reject(new ControlError('not-active', 'it is being created'))
+    expect((await call('DeleteDeliveryStream', {})).body['__type']).toBe('ResourceInUseException')
+  })
+})
+
+describe('ListDeliveryStreams', () => {
+  test('ten by default, by name, in pages, by type', async () => {
+    const names = Array.from({ length: 23 }, (_, i) => `s-${String(i).padStart(2, '0')}`)
+    for (const n of names.toReversed()) r.streams.add(n, { document: S3, spec: specOf(n, S3) })
+    const first = await r.call('ListDeliveryStreams', {})
+    expect(first.body).toEqual({ DeliveryStreamNames: names.slice(0, 10), HasMoreDeliveryStreams: true })
+    const last = await r.call('ListDeliveryStreams', { ExclusiveStartDeliveryStreamName: 's-19', Limit: 5 })
+    expect(last.body).toEqual({ DeliveryStreamNames: names.slice(20), HasMoreDeliveryStreams: false })
+    const other = await r.call('ListDeliveryStreams', { DeliveryStreamType: 'KinesisStreamAsSource' })
+    expect(other.body).toEqual({ DeliveryStreamNames: [], HasMoreDeliveryStreams: false })
+  })
+})
+
+describe('tags', () => {
+  test('overwritten by key, listed by key, in pages', async () => {
+    await create({ Tags: [{ Key: 'b', Value: '1' }, { Key: 'a' }] })
+    await call('TagDeliveryStream', {
+      Tags: [
+        { Key: 'b', Value: '2' },
+        { Key: 'c', Value: '3' },
+      ],
+    })
+    const page = (await call('ListTagsForDeliveryStream', { Limit: 2 })).body
+    expect(page).toEqual({
+      Tags: [
+        { Key: 'a', Value: '' },
+        { Key: 'b', Value: '2' },
+      ],
+      HasMoreTags: true,
+    })
+    const rest = (await call('ListTagsForDeliveryStream', { ExclusiveStartTagKey: 'b' })).body
+    expect(rest).toEqual({ Tags: [{ Key: 'c', Value: '3' }], HasMoreTags: false })
+    await call('UntagDeliveryStream', { TagKeys: ['a', 'zzz'] })
+    expect(r.streams.get('a')?.tags).toEqual({ b: '2', c: '3' })
+  })
+  test('fifty at most', async () => {
+    const tags = (n: number, from = 0): object[] => Array.from({ length: n }, (_, i) => ({ Key: `k${i + from}` }))
+    await create({ Tags: tags(50) })
+    expect((await call('TagDeliveryStream', { Tags: tags(1) })).status).toBe(200)
+    expect((await call('TagDeliveryStream', { Tags: tags(1, 50) })).body['__type']).toBe('LimitExceededException')
+  })
+})
+
+describe('puts', () => {
+  const record = { Record: { Data: 'aGVsbG8K' } }
+  const batch = { Records: [{ Data: 'aGVsbG8K' }, { Data: '' }] }
+  test('compact JSON, FailedPutCount first, ids that never repeat', async () => {
+    await create()
+    const a = await call('PutRecordBatch', batch)
+    expect(a.text).toMatch(
+      /^\{"FailedPutCount":0,"Encrypted":false,"RequestResponses":\[\{"RecordId":"[\w+/]+"\},\{"RecordId":"[\w+/]+"\}\]\}$/,
+    )
+    const b = await call('PutRecord', record)
+    expect(b.text).toMatch(/^\{"RecordId":"[\w+/]+","Encrypted":false\}$/)
+    const ids = [...(a.body['RequestResponses'] as { RecordId: string }[]), b.body as { RecordId: string }].map((x) => x.RecordId)
+    expect(new Set(ids).size).toBe(3)
+    expect(r.ingest.values.get('a')?.map((v) => Buffer.from(v).toString())).toEqual(['hello\n', '', 'hello\n'])
+  })
+  test('no stream, a stream that is not active', async () => {
+    const none = [400, 'ResourceNotFoundException', `Firehose a under account ${ACCOUNT} not found.`]
+    expect(refused(await call('PutRecord', record))).toEqual(none)
+    expect(refused(await call('PutRecordBatch', batch))).toEqual(none)
+    await create()
+    r.streams.all.get('a')!.status = 'CREATING'
+    expect(refused(await call('PutRecord', record))).toEqual([
+      400,
+      'ResourceNotFoundException',
+      `Firehose a is not active in ${ACCOUNT} account.`,
+    ])
+  })
+  test('the log refuses: nothing stored, so the client may send again', async () => {
+    await create()
+    r.ingest.fail = new AppendError('DiskFull', 'no room', { stored: 'no', retriable: true })
+    const one = await call('PutRecord', record)
+    expect(refused(one)).toEqual([503, 'ServiceUnavailableException', 'Slow down.'])
+    expect(one.headers['retry-after']).toBe('1')
+    const many = await call('PutRecordBatch', batch)
+    const entry = { ErrorCode: 'ServiceUnavailableException', ErrorMessage: 'Slow down.' }
+    expect([many.status, many.body]).toEqual([200, { FailedPutCount: 2, Encrypted: false, RequestResponses: [entry, entry] }])
+  })
+  test('the outcome is unknown: said so, never as a clean refusal', async () => {
+    await create()
+    r.ingest.fail = new AppendError('Timeout', 'no answer', { stored: 'unknown', retriable: true })
+    expect(await call('PutRecord', record)).toMatchObject({ status: 500, body: { __type: 'InternalFailure' } })
+    const many = await call('PutRecordBatch', batch)
+    expect(many.body).toMatchObject({
+      FailedPutCount: 2,
+      RequestResponses: [{ ErrorCode: 'InternalFailure' }, { ErrorCode: 'InternalFailure' }],
+    })
+    expect(many.text).not.toContain('no answer')
+  })
+  test('a bug inside is InternalFailure, without words of the inside', async () => {
+    await create()
+    r.ingest.fail = new TypeError('secret detail')
+    const a = await call('PutRecord', record)
+    expect(a.status).toBe(500)
+    expect(a.text).not.toContain('secret')
+  })
+})
+
+test('every operation refuses a principal that may not', async () => {
+  const streams = new FakeStreams()
+  const service = firehoseService({ streams, ingest: new FakeIngest(streams), account: ACCOUNT, region: REGION })
+  expect([...service.operations.keys()].toSorted()).toEqual(Object.keys(firehose.operations).toSorted())
+  streams.add('a', { document: S3, spec: specOf('a', S3) })
+  const inputs: Record<string, object> = {
+    CreateDeliveryStream: { ExtendedS3DestinationConfiguration: S3 },
+    PutRecord: { Record: { Data: '' } },
+    PutRecordBatch: { Records: [{ Data: '' }] },
+    TagDeliveryStream: { Tags: [{ Key: 'a' }] },
+    UntagDeliveryStream: { TagKeys: ['a'] },
+    UpdateDestination: { CurrentDeliveryStreamVersionId: '1', DestinationId: ID, ExtendedS3DestinationUpdate: {} },
+  }
+  const outsider = principalOf({ accessKey: 'AKID', allow: ['firehose:*'], streams: ['other'] })
+  for (const [name, operation] of service.operations) {
+    const body = new Uint8Array(Buffer.from(JSON.stringify({ DeliveryStreamName: 'a', ...inputs[name] })))
+    const run = operation.run({ principal: outsider, body, signal: new AbortController().signal })
+    if (name === 'ListDeliveryStreams') expect(JSON.parse(await run)).toMatchObject({ DeliveryStreamNames: [] })
+    else
+      await expect(run, name).rejects.toMatchObject({
+        code: 'AccessDeniedException',
+        message: expect.stringContaining(`firehose:${name} on resource: arn:aws:firehose`) as string,
+      })
+  }
+})
