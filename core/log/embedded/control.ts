@@ -62,7 +62,12 @@ export class Control {
   static async open(dir: string, poison: Poison, seams: Seams): Promise<Control> {
     const env = new Env(dir, seams)
     const bootEpoch = env.foundEpoch() + 1
-    await env.takeOver(bootEpoch)
+    try {
+      await env.takeOver(bootEpoch)
+    } catch (e) {
+      await env.close()
+      throw e
+    }
     return new Control(env, bootEpoch, poison)
   }
 

@@ -6,7 +6,7 @@
  *
  * The data file never shrinks: space of trimmed rows is used again by later rows. The map grows by itself.
  */
-import { statSync, truncateSync } from 'node:fs'
+import { closeSync, openSync, statfsSync, statSync, truncateSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { open, type Database, type RootDatabase } from 'lmdb'
 import { PermanentError, RetryableError } from '../../sdk/errors.ts'
@@ -50,9 +50,12 @@ export interface Seams {
 
 const BOOT = Buffer.from('boot')
 const MAP_BYTES = 256 * 1024 * 1024
-const ENOSPC = 28
-const EDQUOT = 122
-const MAP_FULL = -30792
+const NO_ROOM: ReadonlySet<unknown> = new Set([28, 122, -30792, 'ENOSPC', 'EDQUOT']) // ENOSPC, EDQUOT, MDB_MAP_FULL
+const EIO = 5
+/** Bytes at the end of the file that have their blocks on the disk already: opening and small commits find room on a full disk. */
+const SLACK = 64 * 1024
+/** Pages that a transaction writes beside its values, bytes. */
+const PAGES_BESIDE = 1024 * 1024
 
 export interface KeyRange {
   readonly start: Uint8Array
@@ -101,10 +104,11 @@ export class Env {
   #mend(): number {
     const { lastPageNumber, pageSize } = this.#root.getStats() as { lastPageNumber: number; pageSize: number }
     const file = join(this.dir, 'data.mdb')
-    const missing = (lastPageNumber + 1) * pageSize - statSync(file).size
-    if (missing <= 0) return 0
-    truncateSync(file, (lastPageNumber + 1) * pageSize)
-    return missing
+    const end = (lastPageNumber + 1) * pageSize
+    const { size } = statSync(file)
+    if (size < end) truncateSync(file, end)
+    fill(file, Math.max(size, end), end + SLACK)
+    return Math.max(0, end - size)
   }
 
   /** The boot epoch found in the environment, 0 = new. */
@@ -117,7 +121,12 @@ export class Env {
     const found = this.foundEpoch()
     if (found >= epoch) throw new WriteError('fenced', this.#fencedMessage(found, epoch))
     const put = (): void => void this.#boot.put(BOOT, BOOT, epoch)
-    const ok = await settle(found === 0 ? this.#boot.ifNoExists(BOOT, put) : this.#boot.ifVersion(BOOT, found, put))
+    let ok: boolean
+    try {
+      ok = await settle(found === 0 ? this.#boot.ifNoExists(BOOT, put) : this.#boot.ifVersion(BOOT, found, put))
+    } catch (e) {
+      throw this.#faultOf(e, [])
+    }
     if (!ok) throw new WriteError('fenced', this.#fencedMessage(this.foundEpoch(), epoch))
     this.#epoch = epoch
   }
@@ -153,19 +162,32 @@ export class Env {
 
   #faultOf(e: unknown, ops: readonly Op[]): WriteError {
     const { code, message } = e as { code?: unknown; message?: unknown }
-    const text = `writing ${this.dir}: ${String(message)}`
-    const full = code === ENOSPC || code === EDQUOT || code === MAP_FULL || code === 'ENOSPC' || code === 'EDQUOT'
+    // lmdb adds addresses of its buffers
+    const text = `writing ${this.dir}: ${String(message).replace(/: Attempting.*/s, '')}`
+    const full = NO_ROOM.has(code) || (code === EIO && this.#noRoomFor(ops))
     // "no room" is believed only when the file really shows the state before
     if (full && !this.#shows(ops)) return new WriteError('full', text, e)
     return new WriteError('unknown', text, e)
   }
 
+  /** lmdb calls a short write EIO, and the first write that meets a full disk is often short. The meta page is written last: nothing was stored. */
+  #noRoomFor(ops: readonly Op[]): boolean {
+    const { bavail, bsize } = statfsSync(this.dir)
+    return bavail * bsize < ops.reduce((sum, op) => sum + (op.value?.length ?? 0), PAGES_BESIDE)
+  }
+
+  /** Whether the newest state holds the writes, or may. */
   #shows(ops: readonly Op[]): boolean {
-    this.#data.resetReadTxn()
-    return ops.every((op) => {
-      const now = this.get(op.key)
-      return op.value === null ? now === undefined : now !== undefined && Buffer.compare(now, op.value) === 0
-    })
+    if (ops.length === 0) return false // only the boot epoch: it is written again
+    try {
+      this.#data.resetReadTxn()
+      return ops.every((op) => {
+        const now = this.get(op.key)
+        return op.value === null ? now === undefined : now !== undefined && Buffer.compare(now, op.value) === 0
+      })
+    } catch {
+      return true // lmdb refuses to read after a meta page failed: nothing is certain, the error at hand is told
+    }
   }
 
   /** A private copy. */
@@ -183,6 +205,19 @@ export class Env {
     await this.#tail
     this.#closed = true
     await this.#root.close()
+  }
+}
+
+/** Writes zeros to [from, to), as far as the disk has room. */
+function fill(file: string, from: number, to: number): void {
+  const fd = openSync(file, 'r+')
+  try {
+    const zeros = new Uint8Array(SLACK)
+    for (let at = from; at < to;) at += writeSync(fd, zeros, 0, Math.min(SLACK, to - at), at)
+  } catch (e) {
+    if (!NO_ROOM.has((e as NodeJS.ErrnoException).code)) throw e
+  } finally {
+    closeSync(fd)
   }
 }
 

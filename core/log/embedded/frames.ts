@@ -1,7 +1,7 @@
 /**
  * One row of the log: a frame that holds the records of one partition that became durable together.
  *
- *     0  u32 magic    4 u16 version  6 u16 flags (1 = headers)    8 u32 CRC-32 of everything from 12 on
+ *     0  u32 magic    4 u32 CRC-32 of everything from 8 on    8 u16 version  10 u16 flags (1 = headers)
  *    12  u32 count   16 f64 base offset   24 f64 append time (ms)  32 u32 leader epoch  36 u32 bytes of records
  *    40  keyStart[count] keyEnd[] valueStart[] valueEnd[] (headerStart[] headerEnd[]): u32 each, then the bytes
  *
@@ -16,7 +16,7 @@ const MAGIC = 0x474c_4948 // "HILG"
 const VERSION = 1
 const HEADERS = 1
 const HEAD = 40
-const CRC_FROM = 12
+const CRC_FROM = 8
 
 if (endianness() !== 'LE') throw new Error('the embedded log needs a little-endian machine')
 
@@ -75,14 +75,14 @@ export function encodeRow(segments: readonly Segment[], stamp: RowStamp): Uint8A
     row += s.to - s.from
   }
   frame.writeUInt32LE(MAGIC, 0)
-  frame.writeUInt16LE(VERSION, 4)
-  frame.writeUInt16LE(headers ? HEADERS : 0, 6)
+  frame.writeUInt16LE(VERSION, 8)
+  frame.writeUInt16LE(headers ? HEADERS : 0, 10)
   frame.writeUInt32LE(count, 12)
   frame.writeDoubleLE(stamp.baseOffset, 16)
   frame.writeDoubleLE(stamp.appendTimeMs, 24)
   frame.writeUInt32LE(stamp.leaderEpoch, 32)
   frame.writeUInt32LE(bytes, 36)
-  frame.writeUInt32LE(crc32(frame.subarray(CRC_FROM)), 8)
+  frame.writeUInt32LE(crc32(frame.subarray(CRC_FROM)), 4)
   return frame
 }
 
@@ -166,11 +166,11 @@ export function decodeRow(frame: Uint8Array, where: string): Row {
   const view = new DataView(frame.buffer, frame.byteOffset, frame.length)
   const magic = view.getUint32(0, true)
   if (magic !== MAGIC) throw new CorruptRowError(where, `magic ${magic.toString(16)} instead of ${MAGIC.toString(16)}`)
-  const version = view.getUint16(4, true)
-  if (version !== VERSION) throw new CorruptRowError(where, `row version ${version}, this hydrant reads ${VERSION}`)
   const sum = crc32(frame.subarray(CRC_FROM))
-  if (sum !== view.getUint32(8, true)) throw new CorruptRowError(where, `checksum ${sum}, written ${view.getUint32(8, true)}`)
-  const headers = (view.getUint16(6, true) & HEADERS) !== 0
+  if (sum !== view.getUint32(4, true)) throw new CorruptRowError(where, `checksum ${sum}, written ${view.getUint32(4, true)}`)
+  const version = view.getUint16(8, true)
+  if (version !== VERSION) throw new CorruptRowError(where, `row version ${version}, this hydrant reads ${VERSION}`)
+  const headers = (view.getUint16(10, true) & HEADERS) !== 0
   const count = view.getUint32(12, true)
   const bytes = view.getUint32(36, true)
   const columns = headers ? 6 : 4

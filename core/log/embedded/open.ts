@@ -68,7 +68,7 @@ export async function openWith(o: EmbeddedLogOptions, seams: Seams): Promise<Emb
     return new Embedded({ host, poison, disk, control, topics, groups, release: () => lock.release() })
   } catch (e) {
     for (const step of undo) await step()
-    throw e
+    throw outward(`opening the log in ${path}`, e)
   }
 }
 
@@ -170,8 +170,7 @@ class Embedded implements EmbeddedLog {
     const { disk, topics, groups, control } = this.#p
     this.meta.close()
     try {
-      await groups.close()
-      await topics.close()
+      await Promise.all([topics.close(), groups.close()]) // both refuse from this moment on
       await control.close()
     } finally {
       disk.close()

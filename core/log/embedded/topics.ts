@@ -67,7 +67,11 @@ export class Topics {
     const stored = storedTopics(c.control)
     sweep(dir, new Set(stored.map((s) => s.dir)), c.control)
     for (let i = 0; i < stored.length; i += OPEN_AT_ONCE) {
-      await Promise.all(stored.slice(i, i + OPEN_AT_ONCE).map((s) => topics.#open(s)))
+      const some = await Promise.allSettled(stored.slice(i, i + OPEN_AT_ONCE).map((s) => topics.#open(s)))
+      const failed = some.find((r) => r.status === 'rejected')
+      if (failed === undefined) continue
+      await topics.close()
+      throw failed.reason
     }
     return topics
   }
@@ -77,8 +81,17 @@ export class Topics {
   }
 
   async #open(stored: StoredTopic): Promise<Topic> {
+    const env = new Env(join(this.#c.path, 'streams', stored.dir), this.#c.seams)
+    try {
+      return await this.#load(stored, env)
+    } catch (e) {
+      await env.close()
+      throw e
+    }
+  }
+
+  async #load(stored: StoredTopic, env: Env): Promise<Topic> {
     const c = this.#c
-    const env = new Env(join(c.path, 'streams', stored.dir), c.seams)
     await env.takeOver(c.control.bootEpoch) // durable before anything of it is visible
     if (env.missingBytes > 0) {
       const message = `the data file of stream ${stored.name} is cut off: ${env.missingBytes} bytes are missing in ${env.dir}`
@@ -227,7 +240,7 @@ export class Topics {
 
   async #removeRows(topic: Topic, p: Partition): Promise<void> {
     if (p.logStart === 0) return
-    for (;;) {
+    for (let removed = 0; ; removed++) {
       const ops: Op[] = []
       let bytes = 0
       for (const row of p.rows(topic.env, 0)) {
@@ -235,7 +248,11 @@ export class Topics {
         ops.push({ key: row.key, value: null })
         bytes += row.bytes
       }
-      if (ops.length === 0) return
+      if (ops.length === 0) {
+        // lmdb gives freed pages out from the second transaction after: on a full disk no append would ever be that one
+        if (removed > 0 && this.#c.disk.refusing()) await topic.env.write([p.startOp(p.logStart)])
+        return
+      }
       await topic.env.write(ops)
     }
   }
