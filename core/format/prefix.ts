@@ -140,7 +140,7 @@ export function checkPrefixes(prefix: string, errorPrefix: string): { readonly p
 export function evaluatePrefix(p: ParsedPrefix, c: PrefixContext): string {
   const { errorOutputType } = c
   if (p.kind === 'error_prefix' && errorOutputType === undefined) throw new Error('evaluating an error prefix: no error output type given')
-  const time = zonedTime(c.arrivalMs, c.timeZone)
+  const time = timeOf(c)
   const type = errorOutputType ?? ''
   const out = p.hasExpressions
     ? p.parts.map((part, i) => evaluate(part, i, time, c.token, type)).join('')
@@ -150,6 +150,11 @@ export function evaluatePrefix(p: ParsedPrefix, c: PrefixContext): string {
     throw new PrefixError(limit, `it has ${out.length} characters`)
   }
   return out
+}
+
+/** A record without a time (Kafka's -1) counts as of the epoch. */
+function timeOf(c: { readonly arrivalMs: number; readonly timeZone: string }): ZonedTime {
+  return zonedTime(Math.max(0, c.arrivalMs), c.timeZone)
 }
 
 function evaluate(part: Part, index: number, time: ZonedTime, token: string, errorOutputType: string): string {
@@ -184,5 +189,5 @@ export function objectName(o: {
   readonly token: string
   readonly extension: string
 }): string {
-  return `${o.streamName}-${o.versionId}-${nameDate(zonedTime(o.arrivalMs, o.timeZone))}-${o.token}${o.extension}`
+  return `${o.streamName}-${o.versionId}-${nameDate(timeOf(o))}-${o.token}${o.extension}`
 }

@@ -1,7 +1,8 @@
 import type { StagesSpec } from './spec.ts'
-import { asWorkBatch, type RecordBatch, type Rejection, valueOf, type WorkBatch } from '../sdk/batch.ts'
+import { limits } from '../limits.ts'
+import { asWorkBatch, NONE, type RecordBatch, type Rejection, sliceBatch, valueOf, type WorkBatch } from '../sdk/batch.ts'
 import { ConfigError } from '../sdk/errors.ts'
-import { decompressStage, extractMessagesStage } from './cloudwatch.ts'
+import { DECOMPRESS, decompressStage, extractMessagesStage } from './cloudwatch.ts'
 import { deaggregateStage } from './deaggregate.ts'
 import type { Drop, Stage } from './types.ts'
 
@@ -15,6 +16,32 @@ export function createStages(spec: StagesSpec): Stage[] {
   if (spec.decompress) stages.push(decompressStage())
   if (spec.extractMessages) stages.push(extractMessagesStage())
   return stages
+}
+
+/** Deflate makes at most 1,032 bytes of one: so much compressed input stays near the bound of one record, whatever is in it. */
+const sliceBytes = Math.floor(limits.decompressedRecordBytes / 1032)
+
+/**
+ * Cuts a batch so that what runStages makes of each slice is bounded (about limits.decompressedRecordBytes) even when every record is
+ * a zip bomb; without a stage that decompresses, the batch is its only slice. Outcomes do not depend on the cutting. The source is
+ * released when all slices are.
+ */
+export function boundedSlices(stages: readonly Stage[], source: RecordBatch): readonly RecordBatch[] {
+  if (!stages.some((s) => s.name === DECOMPRESS) || source.count === 0) return [source]
+  const starts = [0]
+  let bytes = 0
+  for (let i = 0; i < source.count; i++) {
+    const end = source.valueEnd[i] ?? NONE
+    bytes += end === NONE ? 0 : end - (source.valueStart[i] ?? 0)
+    if (bytes <= sliceBytes || i === starts.at(-1)) continue
+    starts.push(i)
+    bytes = end === NONE ? 0 : end - (source.valueStart[i] ?? 0)
+  }
+  let held = starts.length
+  const release = (): void => {
+    if (--held === 0) source.release()
+  }
+  return starts.map((from, i) => sliceBatch(source, from, starts[i + 1] ?? source.count, release))
 }
 
 export interface StagesResult {

@@ -8,6 +8,8 @@ import type { Stage, StageResult } from './types.ts'
 
 /** Records of a batch decompressed at once: the most that bombs can hold is this times limits.decompressedRecordBytes. */
 const AT_ONCE = 4
+/** Name of the stage that makes more bytes than it gets. */
+export const DECOMPRESS = 'decompress'
 const nothing: Uint8Array = new Uint8Array(0)
 
 type Refusal = { readonly code: string; readonly message: string }
@@ -40,7 +42,7 @@ function gunzipped(value: Uint8Array): Promise<Uint8Array | Refusal> {
 /** Gunzips every record, in the libuv pool (firehose.md §4.4). A record that is not gzip, or is too large, is rejected. */
 export function decompressStage(): Stage {
   return {
-    name: 'decompress',
+    name: DECOMPRESS,
     splits: false,
     async apply(b, c): Promise<StageResult> {
       const out = new ValueBuilder(b)

@@ -28,6 +28,7 @@ describe('where records go', () => {
     expect(prefixed('!{timestamp:yyyy/MM/dd/HH}/', at('2018-12-31T23:30:00Z', 'Asia/Tokyo'))).toBe('2019/01/01/08/')
     expect(prefixed('', at('2018-12-31T23:30:00Z', 'Asia/Tokyo'))).toBe('2019/01/01/08/')
   })
+  test('a record without a time counts as of the epoch', () => expect(prefixed('', { ...aug, arrivalMs: -1 })).toBe('1970/01/01/00/'))
   test('a dollar, a brace or an exclamation mark alone is text', () => expect(prefixed('a!b{c}$1 !}')).toBe('a!b{c}$1 !}2018/08/27/10/'))
 })
 

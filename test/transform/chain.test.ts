@@ -1,12 +1,17 @@
 import { gzipSync } from 'node:zlib'
 import { describe, expect, test } from 'vitest'
 import { limits } from '../../core/limits.ts'
-import { createStages, runStages } from '../../core/transform/chain.ts'
+import { boundedSlices, createStages, runStages } from '../../core/transform/chain.ts'
 import type { Stage } from '../../core/transform/types.ts'
+import { seeded } from '../format/helpers.ts'
 import { context, inBatchesOf, lines, source, texts } from './helpers.ts'
 
 const cloudwatch = createStages({ deaggregate: null, decompress: true, extractMessages: true })
 const decompress = createStages({ deaggregate: null, decompress: true, extractMessages: false })
+const randomBytesOf = (seed: number, n: number): Uint8Array => {
+  const random = seeded(seed)
+  return Uint8Array.from({ length: n }, () => random() * 256)
+}
 const envelope = (messages: readonly string[], messageType = 'DATA_MESSAGE'): Buffer =>
   gzipSync(
     JSON.stringify({
@@ -79,6 +84,40 @@ describe('decompress', () => {
     const from = source([gzipSync('x')])
     await expect(runStages(decompress, from, { signal: AbortSignal.abort(new Error('stop')), replay: false })).rejects.toThrow('stop')
     expect(from.released).toBe(0)
+  })
+})
+
+const records = (n: number, bytes: number): Uint8Array[] => Array.from({ length: n }, (_, i) => new Uint8Array(bytes).fill(i))
+
+describe('bounded slices', () => {
+  test('a batch is cut so that bombs cannot make more than about one record may have', () => {
+    const from = source([...records(30, 10_000), ...records(2, 400_000), null, ...records(10, 100)])
+    const slices = boundedSlices(decompress, from)
+    expect(slices.map((s) => s.count)).toEqual([6, 6, 6, 6, 6, 1, 1, 11])
+    expect(slices.flatMap((s) => [...s.position])).toEqual([...from.position])
+    for (const s of slices.slice(1)) s.release()
+    expect(from.released).toBe(0)
+    slices[0]?.release()
+    expect(from.released).toBe(1)
+  })
+
+  test('the outcome is that of the whole', async () => {
+    const whole = source(Array.from({ length: 50 }, (_, i) => (i % 9 === 0 ? Buffer.from('no gzip') : gzipSync(randomBytesOf(i, 5000)))))
+    const slices = boundedSlices(decompress, whole)
+    expect(slices.length).toBeGreaterThan(2)
+    const out: string[] = []
+    let base = 0
+    for (const s of slices) {
+      out.push(...lines(await runStages(decompress, s, context), base))
+      base += s.count
+    }
+    expect(out.toSorted()).toEqual(lines(await runStages(decompress, whole, context)).toSorted())
+  })
+
+  test('one slice where nothing grows', () => {
+    const from = source(['a', 'b'])
+    expect(boundedSlices([], from)).toEqual([from])
+    expect(boundedSlices(decompress, { ...from, count: 0 })).toHaveLength(1)
   })
 })
 
