@@ -103,7 +103,11 @@ export async function startDaemon(o: DaemonOptions): Promise<Daemon> {
     state.operator = new Operator(manager, { drainMs: config.drainMs, yaml: async () => new Map((await o.yaml()).map((p) => [p.name, p])) })
     const door = await openFrontDoor(o, events, manager, ingestOf(streams, manager))
     state.ready = true
-    return { api: door.address, admin: admin.address, stop: (deadline) => stop(deadline, { door, manager, sinks, embedded, admin, state }) }
+    return {
+      api: door.address,
+      admin: admin.address,
+      stop: (deadline) => stop(deadline, { host, door, manager, sinks, embedded, admin, state }),
+    }
   } catch (e) {
     for (const step of undo) await step()
     throw e
@@ -166,6 +170,7 @@ function openFrontDoor(
 }
 
 interface Parts {
+  host: Host
   door: FrontDoor
   manager: PipelineManager
   sinks: SinkPool
@@ -178,10 +183,22 @@ async function stop(deadline: AbortSignal, p: Parts): Promise<{ drained: boolean
   p.state.ready = false
   p.state.reason = 'stopping'
   await p.door.drain(deadline)
-  const { drained } = await p.manager.stop(deadline)
+  const { drained } = await within(deadline, p.host, p.manager.stop(deadline), { drained: false })
   await p.door.close()
-  await p.sinks.close()
+  // a sink that ignores its signal must not keep the daemon: names make what it still does harmless
+  await within(deadline, p.host, p.sinks.close(), undefined)
   await p.embedded.close()
   await p.admin.close()
   return { drained }
+}
+
+const GRACE_MS = 2_000
+
+/** `work`, or `otherwise` when it has not settled shortly after the deadline. */
+function within<T>(deadline: AbortSignal, host: Host, work: Promise<T>, otherwise: T): Promise<T> {
+  const over = Promise.withResolvers<T>()
+  const late = (): void => void host.clock.timer(GRACE_MS, () => over.resolve(otherwise))
+  if (deadline.aborted) late()
+  else deadline.addEventListener('abort', late, { once: true })
+  return Promise.race([work, over.promise])
 }

@@ -9,6 +9,8 @@ import type { Logger } from '../sdk/sink.ts'
 import { createLogger, logLevel } from '../telemetry/log.ts'
 import { dirname, resolve } from 'node:path'
 
+const EXIT_MS = 500
+
 export interface ServeOptions {
   readonly config: string
   readonly restored: boolean
@@ -48,7 +50,12 @@ export async function runServe(o: ServeOptions): Promise<number> {
   log.info({ signal, drainMs: config.drainMs }, 'stopping: no new records, open cuts are delivered')
   const deadline = AbortSignal.any([AbortSignal.timeout(config.drainMs), signals.second])
   const { drained } = await daemon.stop(deadline)
-  log.info({ drained }, drained ? 'stopped' : 'stopped at the drain time-out: what is not delivered goes on at the next start')
+  log.info(
+    { drained },
+    drained ? 'stopped; every open cut is delivered' : 'stopped at the drain time-out: open cuts go on at the next start',
+  )
+  // a sink call that never settles must not keep the process
+  setTimeout(() => process.exit(drained ? 0 : 1), EXIT_MS).unref()
   return drained ? 0 : 1
 }
 

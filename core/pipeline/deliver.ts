@@ -51,15 +51,13 @@ export async function deliver(j: DeliverJob): Promise<Delivery> {
   invariant('I1', cut.acked, () => `delivering [${cut.start}, ${cut.end}) before its entry was acknowledged`)
   if (cut.givenUp) return deliverGivenUp(j)
   const plan = planOf(j)
-  if (j.probation) {
-    const conflict = await lookFirst(j, plan)
-    if (conflict) return { kind: 'conflict', conflict }
-  }
   let created = false
   let storedBytes = 0
   try {
+    const conflict = j.probation ? await lookFirst(j, plan) : null
+    if (conflict) return { kind: 'conflict', conflict }
     for (const p of plan) {
-      const put = await putOne(j, p, j.filled.flow.rejects === j.filled.flow.sink || p.kind === 'rejects')
+      const put = await putOne(j, p, p.handle !== j.filled.flow.sink || !mayGiveUp(j))
       if (put.conflict) return { kind: 'conflict', conflict: put.conflict }
       // the anchor, or the rejects object of a cut that delivers nothing, goes last
       created = put.created
@@ -74,15 +72,22 @@ export async function deliver(j: DeliverJob): Promise<Delivery> {
 
 function planOf(j: DeliverJob): Planned[] {
   const { encoded, flow } = j.filled
+  const { start, arrivalMs, digest } = j.cut
+  // names come from what was recorded of the start, whatever this attempt has read
+  invariant(
+    'I16',
+    encoded.start === start && (encoded.digest !== digest || encoded.arrivalMs === arrivalMs),
+    () => `naming the cut at ${start} by ${encoded.start}, ${encoded.arrivalMs}`,
+  )
   const plan: Planned[] = []
   for (const [type, r] of encoded.rejects) {
     const token = tokenFor(j, `rejects:${type}`)
-    const key = flow.rejectsKey({ token, arrivalMs: encoded.arrivalMs, type })
+    const key = flow.rejectsKey({ token, arrivalMs: j.cut.arrivalMs, type })
     plan.push({ kind: 'rejects', handle: flow.rejects, object: outObject(j, { token, key, body: r.body, records: r.records }) })
   }
   if (encoded.main) {
     const token = tokenFor(j, '0')
-    const key = flow.objectKey({ token, arrivalMs: encoded.arrivalMs })
+    const key = flow.objectKey({ token, arrivalMs: j.cut.arrivalMs })
     const encoding = compressionInfo(flow.identity.format.compression).contentEncoding
     plan.push({
       kind: 'anchor',
@@ -126,6 +131,11 @@ function outObject(
   }
 }
 
+/** retry.duration counts only where there is another place to put the cut. */
+function mayGiveUp(j: DeliverJob): boolean {
+  return j.filled.flow.rejects !== j.filled.flow.sink
+}
+
 /** On probation the store is asked before anything is shown to it: an earlier life may have written under these names. */
 async function lookFirst(j: DeliverJob, plan: readonly Planned[]): Promise<Conflict | null> {
   const { flow, encoded } = j.filled
@@ -134,7 +144,7 @@ async function lookFirst(j: DeliverJob, plan: readonly Planned[]): Promise<Confl
   if (encoded.rejects.size === 0 && flow.stages.length > 0) {
     for (const type of ['decompression-failed', 'processing-failed']) {
       const token = tokenFor(j, `rejects:${type}`)
-      const key = flow.rejectsKey({ token, arrivalMs: encoded.arrivalMs, type })
+      const key = flow.rejectsKey({ token, arrivalMs: j.cut.arrivalMs, type })
       const stored = await head(j, flow.rejects, key)
       if (stored) return { key, stored }
     }
@@ -148,8 +158,9 @@ async function lookFirst(j: DeliverJob, plan: readonly Planned[]): Promise<Confl
 
 async function head(j: DeliverJob, handle: SinkHandle, key: string): Promise<Stored | null> {
   const { host } = j.x
+  const forever = handle !== j.filled.flow.sink || !mayGiveUp(j)
   await host.failpoint('verify.before')
-  const stored = await attempts(handle, scopeOf(j), { operation: 'head', timeoutMs: handle.timeoutMs, forever: true }, (c) =>
+  const stored = await attempts(handle, scopeOf(j), { operation: 'head', timeoutMs: handle.timeoutMs, forever }, (c) =>
     handle.sink.head(key, c),
   )
   await host.failpoint('verify.after')
@@ -170,7 +181,6 @@ async function putOne(j: DeliverJob, p: Planned, forever: boolean): Promise<{ cr
     return { created: true, conflict: null }
   }
   const equal = judge(j, p, put.existed)
-  invariant('I16', !object.key.includes(`-${cut.end}-`) || cut.end === cut.start, 'a name holds the end of its cut')
   x.events.emit({ type: 'object.existed', pipeline: x.pipeline, shard: x.lane.shard, key: object.key, equal })
   return { created: false, conflict: equal ? null : { key: object.key, stored: put.existed } }
 }
@@ -236,7 +246,7 @@ async function deliverGivenUp(j: DeliverJob): Promise<Delivery> {
   const backups: Planned[] = [...rejects]
   if (encoded.main) {
     const token = tokenFor(j, 'backup')
-    const key = flow.rejectsKey({ token, arrivalMs: encoded.arrivalMs, type: GIVEN_UP })
+    const key = flow.rejectsKey({ token, arrivalMs: j.cut.arrivalMs, type: GIVEN_UP })
     const encoding = compressionInfo(flow.identity.format.compression).contentEncoding
     backups.push({
       kind: 'backup',

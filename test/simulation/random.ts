@@ -1,0 +1,62 @@
+import { Life, specOf, World, type LifeOptions } from './world.ts'
+
+const BOUND = 24 * 3_600_000
+
+/**
+ * One seeded run: a producer, lives that die at random fail points, a store that refuses, hangs and loses answers. Throws with the
+ * seed when a record is lost or doubled, or when the lane does not finish once the faults have stopped.
+ */
+export async function runSeed(seed: number, o: { loseNotes?: boolean } = {}): Promise<void> {
+  const w = new World(seed)
+  const r = w.random
+  const spec = specOf({ size: 50 + r.int(600), intervalMs: r.int(4) * 400, prefix: r.chance(0.5) ? 'out/' : 'out/!{timestamp:HH}/' })
+  const all = Array.from({ length: 40 + r.int(200) }, (_, i) => `r${i}-${'y'.repeat(r.int(60))}`)
+  const pCrash = r.float() * 0.06
+  const pStore = r.float() * 0.4
+  const options: LifeOptions = { unguarded: o.loseNotes === true, maxOpenCuts: 1 + r.int(16) }
+  let faults = true
+  w.crash = () => faults && r.chance(pCrash)
+  w.storeFault = () => (faults && r.chance(pStore) ? (['fail', 'applied', 'hang'] as const)[r.int(3)]! : null)
+  w.saveFault = () => ({ result: faults && r.chance(0.05) ? 'refused' : 'saved', apply: true, delayMs: r.int(30) })
+  const refusedNotApplied = w.saveFault
+  w.saveFault = (l) => {
+    const f = refusedNotApplied(l)
+    return { ...f, apply: f.result === 'saved' || r.chance(0.5) }
+  }
+  const produced = produce(w, all)
+  try {
+    for (let lives = 0; lives < 60; lives++) {
+      faults = lives < 25
+      if (o.loseNotes && w.committed && r.chance(0.5)) w.committed = { ...w.committed, note: '' }
+      const life = new Life(w, options)
+      const run = life.run(spec)
+      w.clock.timer(faults ? 200 + r.int(4_000) : 300_000, () => life.drain.abort(new Error('drain')))
+      const end = await w.clock.drive(run, BOUND)
+      life.kill()
+      if (end === 'drained' && !faults && w.committed?.offset === all.length) break
+    }
+    await produced
+    audit(w, all)
+  } catch (e) {
+    throw new Error(`seed ${seed}${o.loseNotes ? ' with lost notes' : ''}: ${e instanceof Error ? e.message : String(e)}`, { cause: e })
+  }
+}
+
+async function produce(w: World, all: readonly string[]): Promise<void> {
+  for (const value of all) {
+    if (w.random.chance(0.3)) await w.clock.sleep(w.random.int(300))
+    w.append(value)
+  }
+}
+
+export function audit(w: World, all: readonly string[]): void {
+  const seen = w.delivered()
+  const doubled = [...seen].filter(([, n]) => n > 1).map(([id]) => id)
+  const lost = all.filter((id) => !seen.has(id))
+  const phantom = [...seen.keys()].filter((id) => !all.includes(id))
+  if (doubled.length + lost.length + phantom.length > 0) {
+    throw new Error(
+      `lost ${lost.length} (${lost.slice(0, 3).join(' ')}), doubled ${doubled.length} (${doubled.slice(0, 3).join(' ')}), phantom ${phantom.length}`,
+    )
+  }
+}
