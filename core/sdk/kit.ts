@@ -1,4 +1,5 @@
 import { z, type ZodType } from 'zod'
+import { untilAborted } from './abort.ts'
 import { ConfigError, PermanentError, RetryableError } from './errors.ts'
 import type { PluginKit } from './sink.ts'
 
@@ -31,7 +32,7 @@ const duration = (): ZodType<number, string | number> => withUnit('a duration', 
 const secret = (): ZodType<string> => z.string().min(1).meta({ secret: true })
 
 /** What every plugin factory is called with. */
-export const pluginKit: PluginKit = { z, secret, bytes, duration, RetryableError, PermanentError, ConfigError }
+export const pluginKit: PluginKit = { z, secret, bytes, duration, untilAborted, RetryableError, PermanentError, ConfigError }
 
 interface Wrapper {
   readonly def: { readonly innerType?: ZodType; readonly in?: ZodType }

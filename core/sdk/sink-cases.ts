@@ -54,6 +54,7 @@ export function testSink(o: SinkSuite): SinkCase[] {
     ]),
     ['an attempt aborted in mid-write leaves nothing, a later one works', (h) => aborted(h, o.large ?? 300_000)],
     ['a body that fails in mid-write leaves nothing, a later one works', (h) => brokenBody(h, o.large ?? 300_000)],
+    ['an aborted attempt ends although its body hangs', hangingBody],
     ['two racing puts: exactly one creates', racing],
     ['head of a missing key is null', headMissing],
     ['content type and encoding', contentHeaders],
@@ -179,6 +180,24 @@ async function brokenBody(h: SinkHarness, size: number): Promise<void> {
   await nothing(h, 'broken/object')
   assert.equal((await settle(h.sink, outObject('broken/object', body))).existed, null)
   await holds(h, 'broken/object', body)
+}
+
+async function hangingBody(h: SinkHarness): Promise<void> {
+  const asked = Promise.withResolvers<void>()
+  const hangs = outObject('hang/object', bodyOf(1000), {
+    open: () =>
+      (async function* () {
+        yield await Promise.resolve(bodyOf(10))
+        asked.resolve()
+        await new Promise(() => {})
+      })(),
+  })
+  const deadline = new AbortController()
+  const put = h.sink.put(hangs, attemptContext({ signal: deadline.signal }))
+  await asked.promise
+  deadline.abort(new Error('deadline of the attempt'))
+  await assert.rejects(put)
+  await nothing(h, 'hang/object')
 }
 
 async function racing(h: SinkHarness): Promise<void> {

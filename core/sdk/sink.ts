@@ -116,6 +116,8 @@ export interface PluginKit {
   readonly bytes: () => ZodType<number, string | number>
   /** A duration with its unit in the value (`30s`) or a plain number; output: milliseconds. */
   readonly duration: () => ZodType<number, string | number>
+  /** The same items, but rejects with the signal's reason as soon as it aborts, also while the source hangs: for bodies. */
+  readonly untilAborted: <T>(source: AsyncIterable<T>, signal: AbortSignal) => AsyncIterable<T>
   readonly RetryableError: typeof RetryableError
   readonly PermanentError: typeof PermanentError
   readonly ConfigError: typeof ConfigError

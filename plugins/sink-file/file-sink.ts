@@ -126,8 +126,7 @@ export class FileSink implements ObjectSink {
     const file = await this.#fs.open(temporary, 'wx')
     try {
       let at = 0
-      for await (const piece of o.open()) {
-        c.signal.throwIfAborted()
+      for await (const piece of this.#kit.untilAborted(o.open(), c.signal)) {
         await file.write(piece, at)
         at += piece.length
       }

@@ -140,6 +140,14 @@ describe('a crash between any two steps (exactly-once row 35)', () => {
     ])
   })
 
+  test.each([1, 2])('the lease ends at effect %i: no sidecar without a lease, no object without a lease', async (nth) => {
+    let asked = 0
+    const effect = (): Promise<void> => (++asked === nth ? Promise.reject(new Error('lease lost')) : Promise.resolve())
+    await expect(sinkAt(root).put(outObject('a', bodyOf(10)), attemptContext({ effect }))).rejects.toThrow('lease lost')
+    const own = (await readdir(join(root, '.hydrant'))).filter((n) => n.endsWith('.json'))
+    expect([own.length, await visible(root), await temporaries(root)]).toEqual([nth === 1 ? 0 : 2, [], []])
+  })
+
   test('EEXIST although the link was made (NFS replays it): the object is ours', async () => {
     const real = realHost().fs
     const host = hostWith({

@@ -7,19 +7,11 @@ import { MAX_PARTS } from './options.ts'
 const MAX_PARALLEL = 4
 const ABORT_MS = 5_000
 
-/** Bytes [start, end) of the body in one array. Throws what `short` makes if the body is of another length. */
-export async function gather(
-  o: OutObject,
-  start: number,
-  end: number,
-  signal: AbortSignal,
-  short: (got: string) => Error,
-): Promise<Uint8Array> {
-  const size = end - start
+/** All pieces in one array of `size` bytes. Throws what `short` makes if they are more or fewer. */
+export async function gather(pieces: AsyncIterable<Uint8Array>, size: number, short: (got: string) => Error): Promise<Uint8Array> {
   let into: Uint8Array | null = null
   let at = 0
-  for await (const piece of o.open(start, end)) {
-    signal.throwIfAborted()
+  for await (const piece of pieces) {
     if (at + piece.length > size) throw short(`more than ${size}`)
     if (at === 0 && piece.length === size) {
       into = piece // whole in one piece: no copy
@@ -29,7 +21,6 @@ export async function gather(
     }
     at += piece.length
   }
-  signal.throwIfAborted()
   if (at !== size) throw short(String(at))
   return into ?? new Uint8Array(0)
 }
@@ -52,6 +43,8 @@ export interface UploadSettings {
   readonly checksum: boolean
   readonly conditional: boolean
   readonly headers: Headers
+  /** Pieces of the body; ends with the signal. */
+  readonly open: (start: number, end: number, signal: AbortSignal) => AsyncIterable<Uint8Array>
   readonly short: (got: string) => Error
 }
 
@@ -87,7 +80,8 @@ async function uploadParts(o: OutObject, c: AttemptContext, api: S3Api, upload: 
     while (next < count) {
       const index = next++
       const start = index * s.partSize
-      const body = await gather(o, start, Math.min(o.size, start + s.partSize), signal, s.short)
+      const end = Math.min(o.size, start + s.partSize)
+      const body = await gather(s.open(start, end, signal), end - start, s.short)
       await c.failpoint('object.part.before')
       parts[index] = await api.part(upload, index + 1, body, s.checksum ? crc32Base64(body) : undefined, signal)
       await c.failpoint('object.part.after')

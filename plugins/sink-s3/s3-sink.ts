@@ -82,7 +82,7 @@ export class S3Sink implements ObjectSink {
   }
 
   async #putWhole(o: OutObject, c: AttemptContext, conditional: boolean): Promise<void> {
-    const body = await gather(o, 0, o.size, c.signal, (got) => this.#wrongSize(o, got))
+    const body = await gather(this.#kit.untilAborted(o.open(), c.signal), o.size, (got) => this.#wrongSize(o, got))
     await c.effect()
     await c.failpoint('object.put.before')
     c.signal.throwIfAborted()
@@ -104,6 +104,7 @@ export class S3Sink implements ObjectSink {
       checksum: this.#o.checksum,
       conditional,
       headers: headersOf(o),
+      open: (start, end, signal) => this.#kit.untilAborted(o.open(start, end), signal),
       short: (got) => this.#wrongSize(o, got),
     })
   }

@@ -247,6 +247,22 @@ describe('the table of answers', () => {
     expect((await sink.put(outObject('a', bodyOf(1)), attemptContext({ attempt: 2 }))).existed).toBe(null)
   })
 
+  test('the store says another checksum than was sent: the lane stops', async () => {
+    const { api, sink } = bench()
+    const put = api.put.bind(api)
+    api.put = async (...args) => ({ ...(await put(...args)), crc32: 'AAAAAA==' })
+    await expect(sink.put(outObject('a', bodyOf(1)), attemptContext())).rejects.toMatchObject({ code: 'S3.OtherChecksum' })
+  })
+
+  test('taken (412), then nothing there: again, never called done', async () => {
+    const { api, sink } = bench()
+    api.hook = (operation) => {
+      if (operation === 'put') throw refused('put', 412, 'PreconditionFailed')
+    }
+    await expect(sink.put(outObject('a', bodyOf(1)), attemptContext())).rejects.toThrow(pluginKit.RetryableError)
+    expect(api.calls).toEqual(['put', 'head'])
+  })
+
   test('lost, and HEAD fails too: the lost answer is the error, and the next attempt finds the object', async () => {
     const { api, sink } = bench()
     api.hook = (operation) => {
@@ -401,7 +417,7 @@ describe('parts', () => {
 
   test('a body in one piece is not copied', async () => {
     const body = bodyOf(1000)
-    const got = await gather(outObject('a', body), 0, 1000, new AbortController().signal, () => new Error('short'))
+    const got = await gather(pieces(body), 1000, () => new Error('short'))
     expect(got.buffer).toBe(body.buffer)
   })
 })
