@@ -11,6 +11,7 @@ import { checkPipeline, pipelineSpec, type Findings } from './pipelines.ts'
 import { pathKey, resolveReferences } from './references.ts'
 import { firstPass, type RawConfig } from './schema.ts'
 import { readBucket, readSink, type PluginOptions } from './sinks.ts'
+import { showSize } from './units.ts'
 import type { ApiConfig, BucketConfig, Config, ConfigIssue, Listen, PluginRegistry } from './types.ts'
 
 export interface LoadOptions {
@@ -113,6 +114,20 @@ function checkAdmin(raw: RawConfig, api: ApiConfig | null, r: Reporter, out: Fin
   return listen
 }
 
+/** Every lane holds a piece or two at once: too many lanes for the budget wait for each other. */
+function checkMemory(raw: RawConfig, r: Reporter, out: Findings): void {
+  const lanes = Object.values(raw.pipelines).reduce((n, p) => n + p.source.direct_put.shards * (p.backup?.records === 'all' ? 2 : 1), 0)
+  const wanted = lanes * limits.laneReserveBytes
+  if (wanted <= raw.limits.memory) return
+  const each = showSize(limits.laneReserveBytes)
+  out.warnings.push(
+    r.value(
+      ['limits', 'memory'],
+      `${lanes} shards of all pipelines want ${each} each, ${showSize(wanted)} in all; memory is ${showSize(raw.limits.memory)}`,
+    ),
+  )
+}
+
 const DEFAULTS: RawConfig = firstPass.parse({})
 
 /**
@@ -146,6 +161,7 @@ export async function loadConfig(o: LoadOptions): Promise<Loaded> {
     const sink = sinks.get(pathKey(['pipelines', name, 'sink']))
     if (sink) pipelines.push(pipelineSpec(name, p, sink, sinks.get(pathKey(['pipelines', name, 'backup', 'sink'])) ?? null))
   }
+  checkMemory(raw, r, out)
   if (out.errors.length > 0 || !api || !admin) return { errors: inOrder(out.errors) }
   return {
     config: {

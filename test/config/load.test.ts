@@ -122,6 +122,15 @@ pipelines:
     ])
   })
 
+  test('more shards than the memory can serve are warned of', async () => {
+    const shards = (n: number): string =>
+      `limits: {memory: 64MiB}\n${pipeline('    backup: {records: all, sink: {type: file, path: y}}').replace('put: {}', `put: {shards: ${n}}`)}`
+    expect((await configOf(shards(16))).warnings).toEqual([])
+    expect((await configOf(shards(17))).warnings.map((w) => `${w.line}:${w.column} ${w.message}`)).toEqual([
+      '1:18 34 shards of all pipelines want 2MiB each, 68MiB in all; memory is 64MiB',
+    ])
+  })
+
   test('an open port with auth, TLS and keys', async () => {
     const yaml = `api:
   listen: "[::]:443"
