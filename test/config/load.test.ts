@@ -12,6 +12,9 @@ const SINK = { prefix: '', errorPrefix: '', fileExtension: '', timeZone: 'UTC', 
 
 const from = (files: Record<string, string | Uint8Array>) => loadConfig({ file: FILE, env: {}, host: hostOf(files), plugins })
 
+const shards = (n: number): string =>
+  `limits: {memory: 64MiB}\n${pipeline('    backup: {records: all, sink: {type: file, path: y}}').replace('put: {}', `put: {shards: ${n}}`)}`
+
 describe('a file becomes a configuration', () => {
   test('nothing written: every default', async () => {
     expect(await configOf('')).toEqual({
@@ -123,8 +126,6 @@ pipelines:
   })
 
   test('more shards than the memory can serve are warned of', async () => {
-    const shards = (n: number): string =>
-      `limits: {memory: 64MiB}\n${pipeline('    backup: {records: all, sink: {type: file, path: y}}').replace('put: {}', `put: {shards: ${n}}`)}`
     expect((await configOf(shards(16))).warnings).toEqual([])
     expect((await configOf(shards(17))).warnings.map((w) => `${w.line}:${w.column} ${w.message}`)).toEqual([
       '1:18 34 shards of all pipelines want 2MiB each, 68MiB in all; memory is 64MiB',
