@@ -78,6 +78,11 @@ export function parseConfigDocument(text: string): { document: ConfigDocument } 
     .filter((e) => !seen.has(e.line) && seen.add(e.line))
   // an alias without its anchor is found only when values are made, and told without a place
   visit(doc, {
+    // parsers and schemas skip this name in silence: what is below it would be ignored
+    Pair(_key, pair) {
+      if (isScalar(pair.key) && pair.key.value === '__proto__')
+        errors.push(issue(startOf(pair.key) ?? 0, [], 'the name __proto__ cannot be used'))
+    },
     Alias(_key, node) {
       if (errors.length === 0 && !node.resolve(doc)) errors.push(issue(startOf(node) ?? 0, [], `not valid YAML: ${SYNTAX.BAD_ALIAS ?? ''}`))
     },

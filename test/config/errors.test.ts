@@ -254,6 +254,7 @@ describe('YAML itself', () => {
       '1:15 : not valid YAML: a value that starts with * is a YAML alias, and no anchor of that name comes before it: put the text in quotes',
     ],
     ['tag', 'api: {listen: !hunter2 x}', '1:15 : not valid YAML: unknown YAML tag: a value that starts with ! must be in quotes'],
+    ['a name that would be skipped', 'pipelines: {__proto__: {}}', '1:13 : the name __proto__ cannot be used'],
     ['two documents', 'api: {}\n---\napi: {}', '2:1 : not valid YAML: the file holds more than one YAML document (---): one is allowed'],
   ])('%s', async (_what, yaml, error) => {
     expect((await errorsOf(yaml))[0]).toBe(error)

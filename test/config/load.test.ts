@@ -156,7 +156,9 @@ pipelines:
   })
 
   test('keys named like members of Object are names, nothing else', async () => {
-    expect(await load('__proto__: {}\nconstructor: 1')).toMatchObject({ errors: [{ path: '__proto__' }, { path: 'constructor' }] })
+    expect(await load('toString: {}\nconstructor: 1')).toMatchObject({ errors: [{ path: 'toString' }, { path: 'constructor' }] })
+    const c = await configOf('pipelines: {constructor: {source: {direct_put: {}}, sink: {type: file, path: x}}}')
+    expect(c.pipelines.map((p) => p.name)).toEqual(['constructor'])
   })
 })
 
