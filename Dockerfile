@@ -9,7 +9,7 @@ COPY . .
 RUN npm ci --ignore-scripts --no-audit --no-fund --loglevel=error \
  && node_modules/.bin/tsc -b tsconfig.build.json --force \
  && npm prune --omit=dev --ignore-scripts --no-audit --no-fund --loglevel=error \
- && rm -rf node_modules/node-* node_modules/.bin \
+ && rm -rf node_modules/node-linux-* node_modules/.bin \
  && mkdir -p /image/opt/hydrant /image/etc/hydrant /image/data \
  && cp -a --parents LICENSE NOTICE node_modules core/package.json core/bin core/dist plugins/*/package.json plugins/*/dist /image/opt/hydrant/ \
  && for nested in core/node_modules plugins/*/node_modules; do if [ -d "$nested" ]; then cp -a --parents "$nested" /image/opt/hydrant/; fi; done \

@@ -57,4 +57,18 @@ done
 container=$(image from "${policy[@]}" --pull=never localhost/hydrant)
 image run --env HYDRANT_SECRET_KEY=only-for-this-check "$container" -- node /opt/hydrant/core/bin/hydrant.js check -c /etc/hydrant/config.yaml
 image run "$container" -- sh -c 'test "$(id -u)" = 1000 && touch /data/it-is-mine && ! touch /opt/hydrant/it-is-not 2>/dev/null'
-echo 'image: built, and hydrant check passed in it'
+
+# the network is the machine's: loopback, and ports that nobody else has
+echo 'image: serve in it'
+image run --env HYDRANT_SECRET_KEY=only-for-this-check "$container" -- sh -c '
+  sed "s/0.0.0.0:/127.0.0.1:2/" /etc/hydrant/config.yaml >/data/loopback.yaml
+  node /opt/hydrant/core/bin/hydrant.js serve -c /data/loopback.yaml & daemon=$!
+  healthy="fetch(\"http://127.0.0.1:24581/health/live\").then((r) => process.exit(r.ok ? 0 : 1), () => process.exit(1))"
+  tries=0
+  until node -e "$healthy"; do
+    tries=$((tries + 1))
+    if [ "$tries" -ge 60 ] || ! kill -0 "$daemon"; then echo "image: not healthy"; exit 1; fi
+    sleep 0.25
+  done
+  kill -TERM "$daemon" && wait "$daemon"'
+echo 'image: built, checked, served, stopped'
