@@ -3,41 +3,37 @@ import { join } from 'node:path'
 import { afterAll, beforeAll, describe, expect, test } from 'vitest'
 import { FirehoseClient, put } from '../harness/client.ts'
 import { Home } from '../harness/daemon.ts'
+import { forward } from '../harness/forward.ts'
 import { readObjects } from '../harness/objects.ts'
 import { Outcomes } from '../harness/outcomes.ts'
 import { idText, makeRecord, parseRecords } from '../harness/records.ts'
 import { fileStore, s3Store, type Store } from '../harness/stores.ts'
 import { requireService } from '../services/require.ts'
-import type { Toxiproxy } from '../services/toxiproxy.ts'
 import type { Versitygw } from '../services/versitygw.ts'
 
 const startS3 = await requireService('versitygw', 'isolation of pipelines')
-const startToxiproxy = await requireService('toxiproxy', 'isolation of pipelines')
 const PHASES = 6
 const PHASE_MS = 10_000
 const NAMES = Array.from({ length: 10 }, (_, i) => `p${i}`)
 
-describe.skipIf(!startS3 || !startToxiproxy)('ten pipelines, nine with a hanging store', () => {
+describe.skipIf(!startS3)('ten pipelines, nine with a hanging store', () => {
   let s3: Versitygw
-  let toxiproxy: Toxiproxy
   let home: Home
   beforeAll(async () => {
-    if (!startS3 || !startToxiproxy) return
-    s3 = await startS3()
-    toxiproxy = await startToxiproxy()
+    if (!startS3) return
+    s3 = await startS3({ keepAlive: false })
     home = await Home.make()
   })
   afterAll(async () => {
     await home.remove()
-    await toxiproxy.stop()
     await s3.stop()
   })
 
   test('the freshness of the tenth stays: p99 within 5 %', async () => {
-    const proxy = await toxiproxy.proxy(s3.url)
+    const line = await forward(s3.url)
     const tenth = fileStore(home.folder)
     const stores: Store[] = []
-    for (const _ of NAMES.slice(1)) stores.push(await s3Store(s3, proxy.url))
+    for (const _ of NAMES.slice(1)) stores.push(await s3Store(s3, line.url))
     await home.configure({
       pipelines: [tenth, ...stores].map((s, i) => ({
         name: NAMES[i] ?? '',
@@ -51,13 +47,15 @@ describe.skipIf(!startS3 || !startToxiproxy)('ten pipelines, nine with a hanging
     const samples: Phase[] = []
     for (let i = 0; i < PHASES; i++) {
       // healthy and faulted by turns, each from an empty backlog, so that the machine's moods hit both
-      const hang = i % 2 === 1 ? await proxy.toxic('timeout', 'downstream', { timeout: 0 }) : null
-      samples.push(await phase(client, hang !== null, i))
-      await hang?.remove()
+      const hung = i % 2 === 1
+      line.mode(hung ? 'hang' : 'pass')
+      samples.push(await phase(client, hung, i))
+      line.mode('pass')
       await d.drained(60_000)
     }
     client.close()
     await d.drain()
+    await line.close()
     const delivered = await deliveryTimes(tenth)
     const p99 = (hung: boolean): number =>
       percentile(

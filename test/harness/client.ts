@@ -178,7 +178,7 @@ export interface LoadResult {
 }
 
 const BATCH_BYTES = 4 * 1024 * 1024
-const pause = (ms: number): Promise<void> => new Promise((r) => void setTimeout(r, ms))
+const pause = (ms: number): Promise<void> => new Promise((r) => void setTimeout(r, Math.max(0, ms)))
 
 /** Sends until enough was sent or `until` aborts; a server that is away is waited for, 20 ms at a time. */
 export async function load(c: FirehoseClient, o: LoadOptions): Promise<LoadResult> {

@@ -17,6 +17,8 @@ export interface StartOptions {
   /** HYDRANT_FAILPOINTS of core/host/failpoints.ts. */
   readonly failpoints?: string
   readonly args?: readonly string[]
+  /** Every event becomes a line of its log. */
+  readonly debug?: boolean
 }
 
 const root = join(import.meta.dirname, '../..')
@@ -125,7 +127,12 @@ export class Daemon {
     }
   }
 
-  /** stop() that must end with exit code 0: everything accepted was delivered. */
+  /** Waits for an end that somebody else asked for. */
+  async ended(withinMs = 30_000): Promise<Exit> {
+    return await this.#within(withinMs, 'ended', this.exited)
+  }
+
+  /** stop() that must end with exit code 0: every open cut was delivered. What was not yet read stays in the log (see Home.finish). */
   async drain(withinMs = 60_000): Promise<void> {
     const exit = await this.stop(withinMs)
     if (exit.code !== 0) throw this.#failure('was to drain and end with code 0')
@@ -182,6 +189,7 @@ export class Home {
   readonly folder: string
   readonly ports: { readonly api: number; readonly admin: number }
   readonly #lives: Daemon[] = []
+  #config: DaemonConfig | null = null
 
   constructor(folder: string, ports: { api: number; admin: number }) {
     this.folder = folder
@@ -199,6 +207,7 @@ export class Home {
   }
 
   async configure(c: DaemonConfig): Promise<void> {
+    this.#config = c
     await writeFile(this.configFile, daemonYaml(c, this.ports))
   }
 
@@ -222,12 +231,27 @@ export class Home {
         env: {
           PATH: process.env['PATH'],
           NODE_COMPILE_CACHE: join(tmpdir(), 'hydrant-compile-cache'),
+          ...(o.debug === true ? { HYDRANT_LOG_LEVEL: 'debug' } : {}),
           ...(o.failpoints === undefined ? {} : { HYDRANT_FAILPOINTS: o.failpoints }),
         },
       },
     )
     const d = new Daemon(child, this.ports)
     this.#lives.push(d)
+    return d
+  }
+
+  /**
+   * The last life: no faults, cuts end soon, until everything accepted is delivered; ends with exit code 0. `meanwhile` runs
+   * while it is up.
+   */
+  async finish(meanwhile: (d: Daemon) => Promise<unknown> = () => Promise.resolve()): Promise<Daemon> {
+    if (!this.#config) throw new Error('not configured')
+    await this.configure({ ...this.#config, pipelines: this.#config.pipelines.map((p) => ({ ...p, interval: '100ms' })) })
+    const d = await this.start().ready()
+    await meanwhile(d)
+    await d.drained()
+    await d.drain()
     return d
   }
 

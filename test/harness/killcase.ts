@@ -4,7 +4,8 @@ import type { Versitygw } from '../services/versitygw.ts'
 import { assertClean, audit, type AuditInput, type AuditResult } from './audit.ts'
 import { FirehoseClient, load, put } from './client.ts'
 import type { PipelineConfig } from './config.ts'
-import { freePort, Home, type Daemon } from './daemon.ts'
+import { Home, type Daemon } from './daemon.ts'
+import { forward } from './forward.ts'
 import { editNotes } from './notes.ts'
 import { leftovers } from './objects.ts'
 import { Outcomes } from './outcomes.ts'
@@ -55,7 +56,7 @@ function pipeline(s: Setup, o: Partial<PipelineConfig> = {}): PipelineConfig {
     name: STREAM,
     compression: c.form,
     size: c.cut === 'size' ? (big ? '8MiB' : '16KiB') : '256MiB',
-    interval: c.cut === 'size' ? '900s' : '150ms',
+    interval: c.cut === 'size' ? '900s' : big ? '1500ms' : '150ms',
     sink: { ...s.main.sink, ...(big ? { options: { part_size: '5MiB' } } : {}) },
     ...o,
   }
@@ -119,11 +120,9 @@ async function loadUntilDead(s: Setup, d: Daemon, firstProducer: number): Promis
   }
 }
 
-/** A last life without faults: a little more load, then a drain to exit code 0. */
+/** A last life without faults: a little more load, then all is delivered. */
 async function lastLife(s: Setup): Promise<void> {
-  const d = await s.home.start().ready()
-  await load(s.client, { stream: STREAM, log: s.log, seed: s.seed, firstProducer: 100, records: 60, batch: 20 })
-  await d.drain()
+  await s.home.finish(() => load(s.client, { stream: STREAM, log: s.log, seed: s.seed, firstProducer: 100, records: 60, batch: 20 }))
 }
 
 const plain: Scenario = async (s) => {
@@ -162,14 +161,28 @@ const lostNote: Scenario = async (s) => {
   return {}
 }
 
-/** An S3 endpoint at which nothing listens, and a backup (of the case's kind); then the store comes back: what was given up must be in the backup only. */
+/**
+ * An S3 store that is away, from the start (form none) or after some deliveries (gzip), and a backup of the case's kind; then it
+ * comes back: what was given up must be in the backup only.
+ */
 const givenUp: Scenario = async (s) => {
   const backup = { records: 'rejected', sink: s.backup.sink } as const
-  const { sink: healthy, place } = s.c.sink === 's3' ? s.main : await s3Store(needed(s.s3))
-  const dead = { ...healthy, endpoint: `http://127.0.0.1:${await freePort()}`, retry: { base: '5ms', max: '20ms', duration: '200ms' } }
-  await s.home.configure({ pipelines: [pipeline(s, { sink: dead, backup })] })
-  await loadUntilDead(s, await s.home.start({ failpoints: `${s.c.edge}:kill@1` }).ready(), 0)
-  await s.home.configure({ pipelines: [pipeline(s, { sink: healthy, backup })] })
+  const { sink, place } = s.c.sink === 's3' ? s.main : await s3Store(needed(s.s3))
+  const line = await forward(sink.endpoint ?? '')
+  const retry = { base: '5ms', max: '20ms', duration: '200ms' }
+  await s.home.configure({ pipelines: [pipeline(s, { sink: { ...sink, endpoint: line.url, retry }, backup })] })
+  const d = s.home.start({ failpoints: `${s.c.edge}:kill@1` })
+  try {
+    if (s.c.form === 'none') line.mode('refuse')
+    await d.ready()
+    const sending = loadUntilDead(s, d, 0)
+    await d.until((all) => s.c.form === 'none' || all.some((p) => p.lanes.some((l) => l.position > 0)), 15_000, 'first delivery')
+    line.mode('refuse')
+    await sending
+  } finally {
+    await line.close()
+  }
+  await s.home.configure({ pipelines: [pipeline(s, { sink, backup })] })
   await lastLife(s)
   return { delivered: [place] }
 }
@@ -183,9 +196,7 @@ const rejects: Scenario = async (s) => {
   await d.ready()
   for (let i = 0; i < 400 && d.alive; i++) await putMixed(s, 20)
   await d.killed()
-  const last = await s.home.start().ready()
-  await putMixed(s, 20)
-  await last.drain()
+  await s.home.finish(() => putMixed(s, 20))
   return { stages: true }
 }
 

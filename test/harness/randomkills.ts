@@ -18,7 +18,7 @@ export function randomKills(o: { kills: number; project: string; file: string })
     let s3: Versitygw | null = null
     beforeAll(async () => {
       process.stderr.write(`${seedLine(seed, o.project, o.file)}\n`)
-      s3 = start && (await start())
+      s3 = start && (await start({ keepAlive: false }))
     })
     afterAll(() => s3?.stop())
 
@@ -43,10 +43,10 @@ export function randomKills(o: { kills: number; project: string; file: string })
       try {
         const random = rng(seed)
         for (let i = 0; i < o.kills; i++) await oneLife(home, random.float() * LONGEST_LIFE_MS, random.below(4) === 0)
-        const last = await home.start().ready()
-        stop.abort()
-        await Promise.all(sending)
-        await last.drain()
+        await home.finish(() => {
+          stop.abort()
+          return Promise.all(sending)
+        })
         for (const [i, s] of stores.entries()) await auditOne(s, i, logs[i], seed)
       } finally {
         stop.abort()
