@@ -1,9 +1,10 @@
 /**
  * `npm run packs`: compiles core and the plugins and packs them into packs/, as they are published.
- * `--try` then installs the tarballs in an empty folder and asks the installed `hydrant` for its help: what a user without
- * the repository sees. Order matters for nothing: the packages name each other by exact version.
+ * `--try` then installs the tarballs in an empty folder and lets the installed `hydrant` show its help, check a file, serve it
+ * and stop: what a user without the repository has.
  */
-import { spawnSync } from 'node:child_process'
+import { spawn, spawnSync } from 'node:child_process'
+import { once } from 'node:events'
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
@@ -35,25 +36,53 @@ function pack(): string[] {
   return readdirSync(packs).map((f) => join(packs, f))
 }
 
+const CONFIG = `
+api: {listen: "127.0.0.1:0"}
+admin: {listen: "127.0.0.1:0"}
+limits: {free_disk: 1MiB}
+pipelines:
+  clicks: {source: {direct_put: {}}, sink: {type: file, path: ./out}}
+`
+
+/** Until the daemon says that it is ready; then it must stop by SIGTERM with exit code 0. */
+async function serve(bin: string, folder: string): Promise<void> {
+  const daemon = spawn(process.execPath, [bin, 'serve', '-c', 'config.yaml'], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] })
+  const limit = setTimeout(() => daemon.kill('SIGKILL'), 30_000)
+  let said = ''
+  for (const stream of [daemon.stdout, daemon.stderr]) {
+    stream.on('data', (chunk: Buffer) => {
+      const before = said
+      said += chunk.toString()
+      // once: a second signal means at once
+      if (said.includes('"ready"') && !before.includes('"ready"')) daemon.kill('SIGTERM')
+    })
+  }
+  const [code] = (await once(daemon, 'close')) as [number | null]
+  clearTimeout(limit)
+  if (code !== 0) throw new Error(`hydrant serve of the installed package ended with ${code}:\n${said}`)
+}
+
 /** Installed with the npm on the PATH; run by this Node. */
-function tryOut(tarballs: readonly string[]): void {
+async function tryOut(tarballs: readonly string[]): Promise<void> {
   const folder = mkdtempSync(join(tmpdir(), 'hydrant-packs-'))
   try {
     writeFileSync(join(folder, 'package.json'), '{"private":true}\n')
     run('npm', ['install', '--ignore-scripts', '--loglevel=error', ...tarballs], folder)
     const installed = join(folder, 'node_modules', 'hydrant')
-    const { bin } = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8')) as { bin: { hydrant: string } }
-    const help = run(process.execPath, [join(installed, bin.hydrant), '--help'], folder)
-    if (!help.includes('serve')) throw new Error(`hydrant --help of the installed package does not name serve:\n${help}`)
-    writeFileSync(join(folder, 'config.yaml'), 'pipelines:\n  clicks: {source: {direct_put: {}}, sink: {type: file, path: ./out}}\n')
-    run(process.execPath, [join(installed, bin.hydrant), 'check', '-c', 'config.yaml'], folder)
     for (const f of ['LICENSE', 'NOTICE']) if (!existsSync(join(installed, f))) throw new Error(`the installed package has no ${f}`)
+    const manifest = JSON.parse(readFileSync(join(installed, 'package.json'), 'utf8')) as { bin: { hydrant: string } }
+    const bin = join(installed, manifest.bin.hydrant)
+    const help = run(process.execPath, [bin, '--help'], folder)
+    if (!help.includes('serve')) throw new Error(`hydrant --help of the installed package does not name serve:\n${help}`)
+    writeFileSync(join(folder, 'config.yaml'), CONFIG)
+    run(process.execPath, [bin, 'check', '-c', 'config.yaml'], folder)
+    await serve(bin, folder)
   } finally {
     rmSync(folder, { recursive: true, force: true })
   }
-  console.log('installed in an empty folder: hydrant --help and hydrant check work')
+  console.log('installed in an empty folder: hydrant --help, check and serve work')
 }
 
 const tarballs = pack()
 for (const t of tarballs) console.log(t.slice(root.length + 1))
-if (process.argv.includes('--try')) tryOut(tarballs)
+if (process.argv.includes('--try')) await tryOut(tarballs)
