@@ -10,6 +10,7 @@ const READ_BYTES = 1024 * 1024
 interface Sidecar {
   readonly v: 1
   readonly key: string
+  readonly token: string
   readonly metadata: Readonly<Record<string, string>>
   readonly content_type: string
   readonly content_encoding?: string
@@ -66,9 +67,21 @@ export class FileSink implements ObjectSink {
     }
   }
 
-  /** Removes the temporary files of this key. Only the lease holder calls it. */
+  /**
+   * Removes the temporary files of this key, and its intent if no object came of it. Only the lease holder calls it, when the key's
+   * cut is given up or released. In this order: without its temporary file a former owner can no longer link the object.
+   */
   abortUploads(key: string, c: AttemptContext): Promise<number> {
-    return this.#guard(`removing temporary files of ${key}`, c, () => this.#sweep(this.#places(key)))
+    return this.#guard(`removing unfinished files of ${key}`, c, async () => {
+      const p = this.#places(key)
+      const removed = await this.#sweep(p)
+      const noted = await this.#sidecar(p.byKey)
+      if (!noted || (await this.#sizeOf(p)) !== null) return removed
+      await this.#discard(this.#sidecarPath(noted.token))
+      await this.#discard(p.byKey)
+      await this.#fs.syncDir(this.#roots.own)
+      return removed + 1
+    })
   }
 
   probe(): Promise<readonly { level: 'ok' | 'warning' | 'error'; message: string }[]> {
@@ -83,7 +96,7 @@ export class FileSink implements ObjectSink {
 
   async #put(o: OutObject, c: AttemptContext): Promise<Answer> {
     const p = this.#places(o.key)
-    const sidecar = sidecarOf(this.#roots, o.token, this.#kit.PermanentError)
+    const sidecar = this.#sidecarPath(o.token)
     await this.#fs.mkdir(this.#roots.temporary)
     if (c.recovered) await this.#sweep(p)
     const standing = await this.#standing(o, p, sidecar, c)
@@ -106,7 +119,7 @@ export class FileSink implements ObjectSink {
    * stands there. A token's object is looked for where its sidecar says: another spec may have given it another key.
    */
   async #standing(o: OutObject, p: Places, sidecar: string, c: AttemptContext): Promise<Stored | 'free' | 'mine'> {
-    const noted = await this.#sidecar(sidecar)
+    const noted = (await this.#sidecar(sidecar)) ?? (await this.#sidecar(p.byKey))
     const at = noted ? this.#places(noted.key) : p
     const size = await this.#sizeOf(at)
     if (size === null) {
@@ -116,9 +129,8 @@ export class FileSink implements ObjectSink {
     await c.failpoint('verify.before')
     // an earlier life may have died between its link and its sync: what is called there must be durable
     await this.#fs.syncDir(at.folder)
-    const metadata = (noted ?? (await this.#sidecar(at.byKey)))?.metadata ?? {}
     await c.failpoint('verify.after')
-    return { location: at.object, size, metadata }
+    return { location: at.object, size, metadata: noted?.metadata ?? {} }
   }
 
   /** The body under a temporary name, whole and synced. */
@@ -140,23 +152,28 @@ export class FileSink implements ObjectSink {
     c.signal.throwIfAborted()
   }
 
-  /** Links and syncs the sidecar. Resolves with another attempt's intent if that one was first and differs. */
+  /**
+   * Links and syncs the sidecar under its two names. Resolves with another attempt's intent if that one was first and differs. The
+   * name by key comes first, so that whoever finds the other can find this one too.
+   */
   async #declare(o: OutObject, p: Places, sidecar: string, c: AttemptContext): Promise<Stored | null> {
     await c.effect()
     await c.failpoint('object.create.before')
     const temporary = join(this.#roots.temporary, `${p.mark}${this.#unique()}`)
     try {
       await this.#fs.writeFile(temporary, new TextEncoder().encode(`${JSON.stringify(sidecarFor(o))}\n`))
-      await this.#linkNew(temporary, sidecar)
+      await this.#linkNew(temporary, p.byKey)
+      await this.#linkNew(p.byKey, sidecar)
     } finally {
       await this.#discard(temporary)
     }
-    const noted = await this.#sidecar(sidecar)
-    if (noted && !same(noted, o)) {
-      const standing = await this.#standing(o, p, sidecar, c)
-      return typeof standing === 'string' ? null : standing
+    for (const path of [p.byKey, sidecar]) {
+      const noted = await this.#sidecar(path)
+      if (noted && same(noted, o)) continue
+      const standing = await this.#standing(o, p, path, c)
+      if (typeof standing !== 'string') return standing
+      throw new this.#kit.RetryableError('File.Vanished', `writing ${o.key}: its sidecar was removed meanwhile`)
     }
-    await this.#linkNew(sidecar, p.byKey)
     await this.#fs.syncDir(this.#roots.own)
     await c.failpoint('object.create.after')
     return null
@@ -233,6 +250,10 @@ export class FileSink implements ObjectSink {
     return placesOf(this.#roots, key, this.#kit.PermanentError)
   }
 
+  #sidecarPath(token: string): string {
+    return sidecarOf(this.#roots, token, this.#kit.PermanentError)
+  }
+
   #unique(): string {
     return Buffer.from(this.#context.host.random.bytes(8)).toString('hex')
   }
@@ -256,6 +277,7 @@ function sidecarFor(o: OutObject): Sidecar {
   return {
     v: 1,
     key: o.key,
+    token: o.token,
     metadata: o.metadata,
     content_type: o.contentType,
     ...(o.contentEncoding === undefined ? {} : { content_encoding: o.contentEncoding }),

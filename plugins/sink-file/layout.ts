@@ -2,12 +2,12 @@
  * Where things stand in the folder, and what a crash leaves behind.
  *
  *     <root>/<key>                          the object: linked whole, never renamed over, never rewritten
- *     <root>/.hydrant/<token>.json          the sidecar: key, metadata, content type and encoding; linked and synced before
- *                                           the object, it alone is the intent (exactly-once row 35)
- *     <root>/.hydrant/key-<hash>.json       the same file under the hash of the key, for head(key)
+ *     <root>/.hydrant/key-<hash>.json       the sidecar: key, token, metadata, content type and encoding; linked and synced
+ *                                           before the object, it alone is the intent (exactly-once row 35)
+ *     <root>/.hydrant/<token>.json          the same file: finds the object of a token whose key has changed since
  *     <root>/.hydrant/tmp/<hash>-<random>   bodies and sidecars being written; removed by the owner of the key
  *
- * A crash leaves: a temporary file · a sidecar without its key name · a sidecar without its object · an object whose
+ * A crash leaves: a temporary file · a sidecar without its second name · a sidecar without its object · an object whose
  * temporary name is still there. Each is completed or removed by the next attempt.
  */
 import { createHash } from 'node:crypto'

@@ -16,7 +16,7 @@ import {
   registerSinkCases,
   type SinkHarness,
 } from 'hydrant/sdk/testing'
-import type { FileSystem, Host, ObjectSink } from 'hydrant/sdk'
+import type { AttemptContext, FileSystem, Host, ObjectSink } from 'hydrant/sdk'
 import plugin from './index.ts'
 
 const file = plugin(pluginKit)
@@ -46,6 +46,8 @@ async function visible(path: string): Promise<string[]> {
 }
 const failing = (code: string, on: 'open' | 'link' | 'mkdir'): Host =>
   hostWith({ [on]: () => Promise.reject(Object.assign(new Error(`${code}: of this test`), { code, syscall: on })) })
+const killed = (point: string): AttemptContext =>
+  attemptContext({ failpoint: (p) => (p === point ? Promise.reject(new Error('killed')) : Promise.resolve()) })
 const hashOf = (key: string): string => createHash('sha256').update(key).digest('hex').slice(0, 32)
 const temporaries = (path: string): Promise<string[]> => readdir(join(path, '.hydrant', 'tmp'))
 
@@ -132,8 +134,8 @@ describe('a crash between any two steps (exactly-once row 35)', () => {
     await sinkAt(root, host).put(outObject('a', bodyOf(10)), attemptContext())
     expect(steps).toEqual([
       'sync /.hydrant/tmp/*',
-      'link /.hydrant/tmp/* /.hydrant/*.json',
-      'link /.hydrant/*.json /.hydrant/key-*.json',
+      'link /.hydrant/tmp/* /.hydrant/key-*.json',
+      'link /.hydrant/key-*.json /.hydrant/*.json',
       'syncDir /.hydrant',
       'link /.hydrant/tmp/* /a',
       'syncDir ',
@@ -160,6 +162,35 @@ describe('a crash between any two steps (exactly-once row 35)', () => {
     const { existed } = await sinkAt(root, host).put(out, attemptContext())
     expect(existed?.metadata).toEqual(out.metadata)
     expect(await visible(root)).toEqual(['a'])
+  })
+
+  test('release: an intent without its object is forgotten, an object never', async () => {
+    await expect(sinkAt(root).put(outObject('a', bodyOf(10), { end: 5 }), killed('object.create.after'))).rejects.toThrow('killed')
+    const sink = sinkAt(root)
+    const other = outObject('a', bodyOf(20), { end: 9 })
+    expect((await sink.put(other, attemptContext())).existed).toMatchObject({ intent: true, metadata: { end: '5' } })
+    expect(await sink.abortUploads('a', attemptContext())).toBe(1)
+    expect((await sink.put(other, attemptContext())).existed).toBe(null)
+    expect(await sink.abortUploads('a', attemptContext())).toBe(0)
+    expect((await sink.put(other, attemptContext())).existed?.metadata['end']).toBe('9')
+  })
+
+  test('release while a former owner is about to link: its object never appears', async () => {
+    const failpoint = async (point: string): Promise<void> => {
+      if (point === 'object.complete.before') await sinkAt(root).abortUploads('a', attemptContext())
+    }
+    await expect(sinkAt(root).put(outObject('a', bodyOf(10)), attemptContext({ failpoint }))).rejects.toMatchObject({ code: 'File.ENOENT' })
+    expect(await visible(root)).toEqual([])
+  })
+
+  test('a crash between the two names of a sidecar', async () => {
+    const real = realHost().fs
+    let links = 0
+    const host = hostWith({ link: (from, to) => (++links === 2 ? Promise.reject(new Error('killed')) : real.link(from, to)) })
+    await expect(sinkAt(root, host).put(outObject('a', bodyOf(10), { end: 5 }), attemptContext())).rejects.toThrow('killed')
+    expect((await sinkAt(root).put(outObject('a', bodyOf(20), { end: 9 }), attemptContext())).existed?.intent).toBe(true)
+    expect((await sinkAt(root).put(outObject('a', bodyOf(10), { end: 5 }), attemptContext())).existed).toBe(null)
+    expect((await sinkAt(root).head('a', attemptContext()))?.metadata['end']).toBe('5')
   })
 
   test('a file that is not ours is never touched: existed without metadata', async () => {

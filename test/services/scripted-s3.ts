@@ -100,25 +100,27 @@ export interface ScriptedS3 {
 const MIN_PART = 5 * 1024 ** 2
 const MAX_BODY = 128 * 1024 ** 2
 
+function nextFault(rules: readonly Rule[], operation: S3Operation): S3Fault | null {
+  for (const r of rules) {
+    if ((r.operation !== 'any' && r.operation !== operation) || r.left === 0) continue
+    if (r.skip-- > 0) continue
+    r.left--
+    return r.fault
+  }
+  return null
+}
+
 export async function startScriptedS3(o: { buckets?: readonly string[]; lateMs?: number } = {}): Promise<ScriptedS3> {
   const store = new Store(new Set(o.buckets ?? ['lake']))
   const rules: Rule[] = []
   const requests: S3Request[] = []
   const waiting: { operation: S3Operation; resolve: () => void }[] = []
   const timers = new Set<NodeJS.Timeout>()
+  const trouble: string[] = []
 
-  const faultFor = (operation: S3Operation): S3Fault | null => {
-    for (const r of rules) {
-      if ((r.operation !== 'any' && r.operation !== operation) || r.left === 0) continue
-      if (r.skip-- > 0) continue
-      r.left--
-      return r.fault
-    }
-    return null
-  }
   const serve = async (req: IncomingMessage, res: ServerResponse): Promise<void> => {
     const call = parse(req)
-    const fault = faultFor(call.operation)
+    const fault = nextFault(rules, call.operation)
     const conditional = req.headers['if-none-match'] !== undefined
     const seen: S3Request = { operation: call.operation, key: call.key, atMs: performance.now(), conditional, fault, status: null }
     requests.push(seen)
@@ -137,7 +139,11 @@ export async function startScriptedS3(o: { buckets?: readonly string[]; lateMs?:
     else send()
   }
   const server = createServer((req, res) => {
-    serve(req, res).catch(() => req.socket.destroy()) // the client went away in mid-request
+    serve(req, res).catch((e: unknown) => {
+      // the client went away in mid-request, or the stand-in is wrong: either way it is in the logs
+      trouble.push(`${req.method} ${req.url}: ${String(e)}`)
+      req.socket.destroy()
+    })
   })
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
@@ -147,7 +153,7 @@ export async function startScriptedS3(o: { buckets?: readonly string[]; lateMs?:
     objects: store.objects,
     uploads: store.uploads,
     get logs() {
-      return requests.map((r) => `${r.operation} ${r.key} ${r.fault ?? ''} ${r.status ?? 'no answer'}`).join('\n')
+      return [...requests.map((r) => `${r.operation} ${r.key} ${r.fault ?? ''} ${r.status ?? 'no answer'}`), ...trouble].join('\n')
     },
     get ignoreConditions() {
       return store.ignoreConditions
