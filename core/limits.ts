@@ -40,7 +40,28 @@ export const limits = {
   logLingerMs: 2,
   /** Appends waiting for the disk, per stream: beyond it puts get a retriable error. */
   logPendingBytes: 64 * MiB,
-  logMapBytes: 1024 * 1024 * MiB, // address space, not disk
+  /** Address space of a stream at its opening; it grows by itself. 5,000 streams must fit into 47 bits. */
+  logMapBytes: 256 * MiB,
+  /** Pending bytes at which merging gains nothing more. */
+  logFlushBytes: 256 * KiB,
+  /** One transaction: what stands behind it waits for its flush. */
+  logTransactionBytes: 16 * MiB,
+  /** Removed by one transaction of a trim: bounds how long appends wait for it. */
+  logTrimRows: 1_000,
+  logTrimBytes: 64 * MiB,
+  /** Room that each data file holds ready, so that opening and small commits work on a full disk. */
+  logSlackBytes: 64 * KiB,
+  /** Streams opened at once at start. */
+  logOpenAtOnce: 16,
+  /** Names of topics and groups. */
+  logNameChars: 400,
+  /** LMDB takes 1,978. */
+  metaKeyBytes: 1_900,
+  /** How often retention by age looks at a stream. */
+  retentionEveryMs: 60_000,
+  /** How old the answer of statfs may be while records are written, and while they are refused. */
+  diskCheckMs: 250,
+  diskRecheckMs: 1_000,
   freeDiskBytes: 1024 * MiB,
   shards: 10_000,
 
@@ -90,6 +111,8 @@ function holds(what: string, ok: boolean): void {
 }
 holds('largest record ≤ log row', limits.recordBytes <= limits.logRowBytes)
 holds('put batch ≤ log row', limits.putBatchBytes <= limits.logRowBytes)
+holds('largest log row ≤ transaction of the log', limits.logRowBytes <= limits.logTransactionBytes)
+holds('transaction of the log ≤ records waiting for the disk', limits.logTransactionBytes <= limits.logPendingBytes)
 holds('base64 of a put batch ≤ HTTP body', (limits.putBatchBytes * 4) / 3 + limits.putBatchRecords * 16 < limits.httpBodyBytes)
 holds('HTTP body ≤ bodies in flight', limits.httpBodyBytes <= limits.httpInFlightBytes)
 holds('lane reserve ≤ memory', limits.laneReserveBytes <= limits.memoryBytes)

@@ -70,6 +70,6 @@ if (mode === 'cut') await cut().catch((e: unknown) => say({ error: String(e) }))
 if (mode === 'fill') {
   for (let i = 0; i < 200; i++) await put(`${i}`, 100_000 + i * 1_000)
   await log.trimBefore(topic, 0, 10)
-  for (let i = 0; i < 5; i++) await put('after the trim', 50_000)
+  for (let i = 0; i < 5; i++) await put('after the trim', 160_000)
   await log.close()
 }

@@ -401,7 +401,7 @@ function metadata(get: Get): void {
     expect(await next()).toMatchObject({ key: 'w/a' })
     expect(await next()).toHaveProperty('caughtUp')
     const newest = new Map<string, number>()
-    for (let i = 0; i < 30; i++) newest.set(`w/${i % 3}`, await meta.put(`w/${i % 3}`, text(`${i}`), 'any'))
+    for (let i = 0; i < 31; i++) newest.set(`w/${i % 3}`, await meta.put(`w/${i % 3}`, text(`${i}`), 'any'))
     newest.set('w/a', await meta.put('w/a', null, 'any'))
     const told = new Map<string, number>()
     let last = 0

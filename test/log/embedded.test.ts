@@ -213,6 +213,23 @@ test('an assignment may commit before it is over; a group is joined once; its st
   expect(t.name).toBe('t')
 })
 
+test('the positions of a deleted topic are removed with it', async () => {
+  const { log } = await openLog()
+  const t = await log.createTopic('t', { partitions: 2 })
+  const kept = await log.createTopic('kept', { partitions: 1 })
+  const r = new Recorder()
+  const m = await log.join('g', { pattern: '*' }, r)
+  await r.until(() => r.owned.length === 3)
+  await m.commit(r.owned.map((owned) => ({ owned, state: () => ({ offset: 0, leaderEpoch: 1, note: owned.topic.name }) })))
+  await log.deleteTopic(t)
+  const of = [
+    { topic: t, partition: 0 },
+    { topic: t, partition: 1 },
+    { topic: kept, partition: 0 },
+  ]
+  expect((await m.committed(of)).map((c) => c?.note)).toEqual([undefined, undefined, 'kept'])
+})
+
 test('closing waits for what was accepted, answers what waits, and lets the folder go', async () => {
   const g = gate('afterWrite', (dir) => dir.includes('streams'))
   const { log, path } = await openLog({}, g.seams)

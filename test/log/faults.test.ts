@@ -209,6 +209,28 @@ test('a failed flush of the control state: the commit is unknown, the lease ends
   expect(await commit()).toEqual(['fenced'])
 })
 
+test('a stream poisons the log while commits are on their way: what was written is unknown, what waits is not written', async () => {
+  let failing = false
+  const g = gate('afterWrite', (dir) => !streams(dir))
+  const fail = (dir: string): Promise<void> => (failing && streams(dir) ? Promise.reject(failure(5)) : Promise.resolve())
+  const { log } = await openLog({}, { ...g.seams, beforeWrite: fail })
+  const t = await log.createTopic('t', { partitions: 1 })
+  const r = new Recorder()
+  const m = await log.join('g', { topics: ['t'] }, r)
+  await r.until(() => r.owned.length === 1)
+  const commit = (offset: number): Promise<readonly string[]> =>
+    m.commit(r.owned.map((owned) => ({ owned, state: () => ({ offset, leaderEpoch: 1, note: '' }) })))
+  g.shut()
+  const written = commit(1)
+  await g.waiting()
+  const waits = commit(2)
+  failing = true
+  await expect(append(log, t, 0, values('a'))).rejects.toMatchObject({ stored: 'unknown' })
+  g.open()
+  expect([await written, await waits]).toEqual([['unknown'], ['fenced']])
+  expect((await m.committed([{ topic: t, partition: 0 }]))[0]?.offset).toBe(1)
+})
+
 test('the disk full between puts: each answer is what the log holds (row 34)', async () => {
   const g = gate('beforeWrite', streams)
   const { log, events } = await openLog({}, g.seams)

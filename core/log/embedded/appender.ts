@@ -14,11 +14,6 @@ import type { DiskGuard, Poison } from './health.ts'
 import { rowKey } from './keys.ts'
 import type { Partition } from './partition.ts'
 
-/** Pending bytes at which lingering is pointless. */
-const FLUSH_BYTES = 256 * 1024
-/** Bytes of one transaction: a longer one makes the puts behind it wait for nothing. */
-const TRANSACTION_BYTES = 4 * limits.logRowBytes
-
 export interface Appended {
   readonly baseOffset: number
   readonly appendTimeMs: number
@@ -100,7 +95,7 @@ export class Appender {
       this.#queue.push(put)
       this.#more ||= this.#writing
       this.#pendingBytes += bytes
-      if (this.#pendingBytes >= FLUSH_BYTES) this.#wake?.()
+      if (this.#pendingBytes >= limits.logFlushBytes) this.#wake?.()
       this.#running ??= this.#run()
     })
   }
@@ -140,7 +135,7 @@ export class Appender {
   async #gather(): Promise<void> {
     await new Promise<void>((r) => void setImmediate(r))
     const wait = this.#lastStart + this.#c.lingerMs - this.#c.clock.monotonic()
-    if (this.#more && wait > 0 && this.#pendingBytes < FLUSH_BYTES && this.#closed === null) {
+    if (this.#more && wait > 0 && this.#pendingBytes < limits.logFlushBytes && this.#closed === null) {
       const enough = new AbortController()
       this.#wake = () => enough.abort()
       await this.#c.clock.sleep(wait, enough.signal).catch(() => {}) // aborted = there is enough
@@ -153,7 +148,7 @@ export class Appender {
   #take(): Put[] {
     let bytes = 0
     let n = 0
-    while (n < this.#queue.length && (n === 0 || bytes + (this.#queue[n]?.bytes ?? 0) <= TRANSACTION_BYTES)) {
+    while (n < this.#queue.length && (n === 0 || bytes + (this.#queue[n]?.bytes ?? 0) <= limits.logTransactionBytes)) {
       bytes += this.#queue[n]?.bytes ?? 0
       n++
     }

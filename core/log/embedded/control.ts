@@ -127,8 +127,9 @@ export class Control {
     const done = pending.map((p) => p.run(overlay)).filter((d) => d !== null)
     const ops = overlay.ops()
     try {
-      if (this.#poison.reason !== null) throw new WriteError('fenced', this.#poison.reason)
+      this.#mustBeSound('fenced')
       if (ops.length > 0) await this.env.write(ops)
+      this.#mustBeSound('unknown')
     } catch (e) {
       const error = e instanceof WriteError ? e : new WriteError('unknown', String(e), e)
       if (error.fault !== 'full') this.#poison.set('', error.message)
@@ -136,6 +137,11 @@ export class Control {
       return
     }
     for (const d of done) d.durable()
+  }
+
+  /** No acknowledgement once the log is poisoned, also when a stream did it. */
+  #mustBeSound(fault: 'fenced' | 'unknown'): void {
+    if (this.#poison.reason !== null) throw new WriteError(fault, this.#poison.reason)
   }
 
   async close(): Promise<void> {

@@ -10,6 +10,7 @@ import { closeSync, openSync, statfsSync, statSync, truncateSync, writeSync } fr
 import { join } from 'node:path'
 import { open, type Database, type RootDatabase } from 'lmdb'
 import { PermanentError, RetryableError } from '../../sdk/errors.ts'
+import { limits } from '../../limits.ts'
 
 /** full: certainly nothing was stored, there is no room. fenced: another daemon opened the folder. unknown: a flush or a meta page failed. */
 export type WriteFault = 'full' | 'fenced' | 'unknown'
@@ -49,11 +50,9 @@ export interface Seams {
 }
 
 const BOOT = Buffer.from('boot')
-const MAP_BYTES = 256 * 1024 * 1024
 const NO_ROOM: ReadonlySet<unknown> = new Set([28, 122, -30792, 'ENOSPC', 'EDQUOT']) // ENOSPC, EDQUOT, MDB_MAP_FULL
 const EIO = 5
-/** Bytes at the end of the file that have their blocks on the disk already: opening and small commits find room on a full disk. */
-const SLACK = 64 * 1024
+const zeros = new Uint8Array(limits.logSlackBytes)
 /** Pages that a transaction writes beside its values, bytes. */
 const PAGES_BESIDE = 1024 * 1024
 
@@ -85,7 +84,7 @@ export class Env {
         path: dir,
         ...o,
         maxDbs: 2,
-        mapSize: seams.mapBytes ?? MAP_BYTES,
+        mapSize: seams.mapBytes ?? limits.logMapBytes,
         overlappingSync: false,
         eventTurnBatching: false, // one write = one transaction, and no internal promise is left unhandled
       })
@@ -107,7 +106,7 @@ export class Env {
     const end = (lastPageNumber + 1) * pageSize
     const { size } = statSync(file)
     if (size < end) truncateSync(file, end)
-    fill(file, Math.max(size, end), end + SLACK)
+    fill(file, Math.max(size, end), end + limits.logSlackBytes)
     return Math.max(0, end - size)
   }
 
@@ -208,12 +207,11 @@ export class Env {
   }
 }
 
-/** Writes zeros to [from, to), as far as the disk has room. */
+/** Gives [from, to) its blocks on the disk, as far as it has room: opening and small commits then work when it is full. */
 function fill(file: string, from: number, to: number): void {
   const fd = openSync(file, 'r+')
   try {
-    const zeros = new Uint8Array(SLACK)
-    for (let at = from; at < to;) at += writeSync(fd, zeros, 0, Math.min(SLACK, to - at), at)
+    for (let at = from; at < to;) at += writeSync(fd, zeros, 0, Math.min(zeros.length, to - at), at)
   } catch (e) {
     if (!NO_ROOM.has((e as NodeJS.ErrnoException).code)) throw e
   } finally {
