@@ -6,11 +6,10 @@ import type { Events } from '../../telemetry/events.ts'
 import type { Change, Control } from './control.ts'
 import { WriteError } from './env.ts'
 import type { Poison } from './health.ts'
-import { afterPrefix, GROUP, keyText, textKey } from './keys.ts'
+import { afterPrefix, checkName, GROUP, keyText, textKey } from './keys.ts'
 import type { Topic, TopicListener, Topics } from './topics.ts'
 
 const ASCII = /^[\x20-\x7e]*$/
-const NAME = /^[\x21-\x7e]{1,400}$/
 
 const positionKey = (group: string, topicId: string, partition: number): Uint8Array => textKey(GROUP, `${group}\0${topicId}\0${partition}`)
 
@@ -34,8 +33,7 @@ export class Groups implements TopicListener {
   }
 
   join(group: string, what: { topics: readonly string[] } | { pattern: string }, member: GroupMember): Membership {
-    if (!NAME.test(group))
-      throw new PermanentError('Log.GroupName', `joining group "${group}": a name is 1 to 400 printable ASCII characters`)
+    checkName('joining group', group)
     if (this.#members.has(group)) throw new PermanentError('Log.GroupInUse', `joining group ${group}: this process has joined it already`)
     if (this.#poison.reason !== null) throw new PermanentError('Log.Poisoned', `joining group ${group}: ${this.#poison.reason}`)
     const wants = 'topics' in what ? (name: string) => what.topics.includes(name) : globOf(what.pattern)

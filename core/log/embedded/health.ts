@@ -1,4 +1,5 @@
 /** Two states in which a log refuses: poisoned (for good) and out of disk space (until there is some). */
+import { limits } from '../../limits.ts'
 import type { Host } from '../../sdk/host.ts'
 import type { Events } from '../../telemetry/events.ts'
 
@@ -24,9 +25,6 @@ export class Poison {
     this.#listeners.add(l)
   }
 }
-
-const CHECK_MS = 250
-const RECHECK_MS = 1_000
 
 /** Knows, cheaply, whether the free-disk reserve is touched; tells each stream's change once. */
 export class DiskGuard {
@@ -55,7 +53,7 @@ export class DiskGuard {
 
   /** null = go ahead; else why not. Called for every append: looks at the disk at most every 250 ms, in the background. */
   refusal(stream: string): string | null {
-    if (this.#host.clock.monotonic() - this.#checkedAt >= CHECK_MS) this.#check()
+    if (this.#host.clock.monotonic() - this.#checkedAt >= limits.diskCheckMs) this.#check()
     if (this.#free >= this.#reserve) return null
     const reason = `${this.#free} bytes free on the disk of ${this.#path}, the reserve is ${this.#reserve}`
     this.#refuse(stream, 'reserve', reason)
@@ -87,13 +85,13 @@ export class DiskGuard {
     const before = this.#refusing.get(stream)
     this.#refusing.set(stream, why)
     if (before === undefined) this.#events.emit({ type: 'log.refusing', stream, reason })
-    if (this.#cancel === null && !this.#closed) this.#cancel = this.#host.clock.timer(RECHECK_MS, () => this.#recheck())
+    if (this.#cancel === null && !this.#closed) this.#cancel = this.#host.clock.timer(limits.diskRecheckMs, () => this.#recheck())
   }
   #recheck(): void {
     this.#cancel = null
     if (this.#closed || this.#refusing.size === 0) return
     this.#check()
-    this.#cancel = this.#host.clock.timer(RECHECK_MS, () => this.#recheck())
+    this.#cancel = this.#host.clock.timer(limits.diskRecheckMs, () => this.#recheck())
   }
   #check(): void {
     if (this.#checking || this.#closed) return

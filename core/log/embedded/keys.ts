@@ -1,4 +1,6 @@
 /** Keys of the environments. Big-endian, so that byte order is numeric order. */
+import { PermanentError } from '../../sdk/errors.ts'
+import { limits } from '../../limits.ts'
 
 export const ROW = 1
 export const PARTITION = 2
@@ -85,4 +87,10 @@ export function afterPrefix(prefix: Uint8Array): Uint8Array {
     }
   }
   throw new Error('a key prefix of only 0xff bytes has no end')
+}
+
+/** Names of topics and groups stand in keys: no control characters, and short enough for lmdb. */
+export function checkName(what: string, name: string): void {
+  if (/^[\x21-\x7e]+$/.test(name) && name.length <= limits.logNameChars) return
+  throw new PermanentError('Log.Name', `${what} "${name}": a name is 1 to ${limits.logNameChars} printable ASCII characters without spaces`)
 }

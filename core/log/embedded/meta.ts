@@ -1,13 +1,12 @@
 /** The MetaStore of the embedded log: keys of the control environment, versions rising over the whole store. */
 import { ConflictError, type MetaChange, type MetaStore, type Versioned } from '../../sdk/log.ts'
+import { limits } from '../../limits.ts'
 import type { Control } from './control.ts'
 import { outward } from './env.ts'
 import { afterPrefix, keyText, META, SYSTEM, textKey } from './keys.ts'
 
 const COUNTER = textKey(SYSTEM, 'meta-version')
 const VERSION_BYTES = 8
-/** LMDB takes 1,978 bytes. */
-const MAX_KEY_BYTES = 1_900
 
 interface Watcher {
   readonly prefix: string
@@ -31,8 +30,8 @@ export class EmbeddedMeta implements MetaStore {
 
   put(key: string, value: Uint8Array | null, expected: number | 'absent' | 'any'): Promise<number> {
     const k = textKey(META, key)
-    if (key === '' || k.length > MAX_KEY_BYTES) {
-      return Promise.reject(new RangeError(`writing a key of ${k.length - 1} bytes: the limit is 1 to ${MAX_KEY_BYTES - 1}`))
+    if (key === '' || k.length > limits.metaKeyBytes) {
+      return Promise.reject(new RangeError(`writing a key of ${k.length - 1} bytes: the limit is 1 to ${limits.metaKeyBytes - 1}`))
     }
     const copy = value === null ? null : Uint8Array.from(value)
     const written = this.#control.submit((c) => {

@@ -10,7 +10,7 @@ import { Appender } from './appender.ts'
 import type { Change, Control } from './control.ts'
 import { Env, WriteError, type Op, type Seams } from './env.ts'
 import type { DiskGuard, Poison } from './health.ts'
-import { afterPrefix, TOPIC, textKey } from './keys.ts'
+import { afterPrefix, checkName, TOPIC, textKey } from './keys.ts'
 import { Partition } from './partition.ts'
 import { offsetAtTime } from './reader.ts'
 
@@ -42,13 +42,6 @@ export interface TopicsContext {
   readonly lingerMs: number
 }
 
-const OPEN_AT_ONCE = 16
-/** Rows and bytes removed by one transaction: bounds how long appends wait for a trim. */
-const TRIM_ROWS = 1_000
-const TRIM_BYTES = 16 * limits.logRowBytes
-const RETENTION_EVERY_MS = 60_000
-const NAME = /^[\x21-\x7e]{1,400}$/
-
 export class Topics {
   readonly #c: TopicsContext
   readonly #byName = new Map<string, Topic>()
@@ -66,8 +59,8 @@ export class Topics {
     mkdirSync(dir, { recursive: true })
     const stored = storedTopics(c.control)
     sweep(dir, new Set(stored.map((s) => s.dir)), c.control)
-    for (let i = 0; i < stored.length; i += OPEN_AT_ONCE) {
-      const some = await Promise.allSettled(stored.slice(i, i + OPEN_AT_ONCE).map((s) => topics.#open(s)))
+    for (let i = 0; i < stored.length; i += limits.logOpenAtOnce) {
+      const some = await Promise.allSettled(stored.slice(i, i + limits.logOpenAtOnce).map((s) => topics.#open(s)))
       const failed = some.find((r) => r.status === 'rejected')
       if (failed === undefined) continue
       await topics.close()
@@ -114,8 +107,7 @@ export class Topics {
 
   async create(name: string, options: TopicOptions): Promise<TopicRef> {
     checkOptions(name, options)
-    if (!NAME.test(name))
-      throw new PermanentError('Log.TopicName', `creating topic "${name}": a name is 1 to 400 printable ASCII characters`)
+    checkName('creating topic', name)
     const exists = (): PermanentError => new PermanentError('Log.TopicExists', `creating topic ${name}: it exists`)
     if (this.#byName.has(name) || this.#making.has(name)) throw exists()
     this.#making.add(name)
@@ -244,7 +236,7 @@ export class Topics {
       const ops: Op[] = []
       let bytes = 0
       for (const row of p.rows(topic.env, 0)) {
-        if (row.baseOffset + row.count > p.logStart || ops.length === TRIM_ROWS || bytes > TRIM_BYTES) break
+        if (row.baseOffset + row.count > p.logStart || ops.length === limits.logTrimRows || bytes > limits.logTrimBytes) break
         ops.push({ key: row.key, value: null })
         bytes += row.bytes
       }
@@ -261,7 +253,7 @@ export class Topics {
   async retain(topic: Topic): Promise<void> {
     const { retentionMs } = topic.stored.options
     const now = this.#c.host.clock.monotonic()
-    if (retentionMs === undefined || now - topic.retainedAt < RETENTION_EVERY_MS) return
+    if (retentionMs === undefined || now - topic.retainedAt < limits.retentionEveryMs) return
     topic.retainedAt = now
     const oldest = this.#c.host.clock.now() - retentionMs
     for (const p of topic.partitions) await this.trimBefore(topic, p, offsetAtTime(p, topic.env, oldest))
