@@ -67,7 +67,8 @@ export function verdict(f: S3Failure, bucket: string, key: string, kit: PluginKi
     new kit.RetryableError(`S3.${f.code}`, text, { cause: f, ...(f.retryAfterMs === undefined ? {} : { retryAfterMs: f.retryAfterMs }) })
   const name = key === '' ? `s3://${bucket}` : `s3://${bucket}/${key}`
   const said = f.status === undefined ? f.code : `${f.status} ${f.code}`
-  const what = `${f.operation} ${name}: ${said}${f.message === f.code ? '' : `: ${f.message.slice(0, 300)}`}`
+  const words = f.message === f.code ? said : f.message.startsWith(f.code) ? f.message : `${said}: ${f.message}`
+  const what = `${f.operation} ${name}: ${words.slice(0, 400)}`
   const visible = f.operation === 'put' || f.operation === 'complete'
 
   if (f.code === 'NoSuchBucket') {

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks'
 import { resolve } from 'node:path'
 import type { HeadObjectOutput, ObjectCannedACL, S3Client, ServerSideEncryption, StorageClass } from '@aws-sdk/client-s3'
 import type { NodeHttpHandler } from '@smithy/node-http-handler'
@@ -18,6 +19,8 @@ export class AwsApi implements S3Api {
   #handler: Promise<NodeHttpHandler> | undefined
   /** Status of an answer as it came: the SDK writes 503 over the 200 of a hidden error. */
   readonly #received = new WeakMap<object, number>()
+  /** Of the running call: has its request been handed to the socket? Before that nothing can have been done. */
+  readonly #sending = new AsyncLocalStorage<{ sent: boolean }>()
 
   constructor(options: S3Options, context: SinkContext) {
     this.#o = options
@@ -191,17 +194,19 @@ export class AwsApi implements S3Api {
         yield chunk
       }
     } catch (e) {
-      throw failureOf('get', e, this.#received)
+      throw failureOf('get', e, this.#received, true)
     }
     if (size !== undefined && at !== size) throw unreadable('get', `the body ended after ${at} of ${size} bytes`)
   }
 
   async #call<T>(operation: Operation, work: (c: { sdk: Sdk; client: S3Client }) => Promise<T>): Promise<T> {
+    const state = { sent: false }
     try {
       this.#client ??= this.#connect()
-      return await work(await this.#client)
+      const client = await this.#client
+      return await this.#sending.run(state, () => work(client))
     } catch (e) {
-      throw e instanceof S3Failure ? e : failureOf(operation, e, this.#received)
+      throw e instanceof S3Failure ? e : failureOf(operation, e, this.#received, state.sent)
     }
   }
 
@@ -232,6 +237,8 @@ export class AwsApi implements S3Api {
       })
       client.middlewareStack.add(
         (next) => async (args) => {
+          const state = this.#sending.getStore()
+          if (state) state.sent = true
           const result = await next(args)
           const { response } = result
           if (typeof response === 'object' && response !== null && 'statusCode' in response) {
@@ -274,11 +281,11 @@ function unreadable(operation: Operation, message: string): S3Failure {
   return new S3Failure(operation, { status: 200, code: 'UnreadableAnswer', message, outcome: 'unknown' })
 }
 
-/** Nothing was sent, so nothing was done. */
-const NOT_SENT = /^(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|CredentialsProviderError|.*CERT.*|.*TLS.*)$/
+/** No connection came about, so nothing was done. */
+const NOT_SENT = /^(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|EPROTO|UNABLE_TO_.*|.*CERT.*|.*TLS.*)$/
 
 /** The SDK's error in our words. */
-function failureOf(operation: Operation, e: unknown, received: WeakMap<object, number>): S3Failure {
+function failureOf(operation: Operation, e: unknown, received: WeakMap<object, number>, sent: boolean): S3Failure {
   const x = (typeof e === 'object' && e !== null ? e : {}) as {
     name?: string
     message?: string
@@ -292,7 +299,11 @@ function failureOf(operation: Operation, e: unknown, received: WeakMap<object, n
   const code =
     x.Code ?? (x.name === undefined || x.name === 'Error' || x.name === 'TimeoutError' ? (x.code ?? x.name) : x.name) ?? 'Unknown'
   const notSent =
-    x.syscall === 'connect' || NOT_SENT.test(code) || NOT_SENT.test(x.code ?? '') || /did not establish a connection/.test(x.message ?? '')
+    !sent ||
+    x.syscall === 'connect' ||
+    NOT_SENT.test(code) ||
+    NOT_SENT.test(x.code ?? '') ||
+    /did not establish a connection/.test(x.message ?? '')
   const seconds = Number(x.$response?.headers?.['retry-after'] ?? NaN)
   return new S3Failure(operation, {
     code,

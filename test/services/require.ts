@@ -1,7 +1,10 @@
+import { execFile } from 'node:child_process'
+import { promisify } from 'node:util'
 import { MissingServiceError } from './cache.ts'
 import { installToxiproxy, startToxiproxy } from './toxiproxy.ts'
 import { installVersitygw, startVersitygw } from './versitygw.ts'
 
+const run = promisify(execFile)
 const SERVICES = {
   versitygw: { install: installVersitygw, start: startVersitygw },
   toxiproxy: { install: installToxiproxy, start: startToxiproxy },
@@ -17,9 +20,28 @@ export type StartOf<N extends ServiceName> = (typeof SERVICES)[N]['start']
  *     describe.skipIf(!start)('…', () => { … })
  */
 export async function requireService<N extends ServiceName>(name: N, what: string): Promise<StartOf<N> | null> {
-  try {
+  return available(what, async () => {
     await SERVICES[name].install()
     return SERVICES[name].start
+  })
+}
+
+/** The same for a program of the system that tests call: its name, or null. */
+export function requireProgram(name: string, what: string): Promise<string | null> {
+  return available(what, async () => {
+    try {
+      await run(name, ['version'])
+      return name
+    } catch (e) {
+      if ((e as NodeJS.ErrnoException).code === 'ENOENT') throw new MissingServiceError(name, 'it is not installed')
+      return name // it is there, and has another way to say its version
+    }
+  })
+}
+
+async function available<T>(what: string, get: () => Promise<T>): Promise<T | null> {
+  try {
+    return await get()
   } catch (e) {
     if (!(e instanceof MissingServiceError) || process.env['CI']) throw e
     process.stderr.write(`left out: ${what}: ${e.message.split('\n')[0]}\n`)

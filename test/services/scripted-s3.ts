@@ -5,6 +5,7 @@
 import { createHash } from 'node:crypto'
 import { once } from 'node:events'
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http'
+import { createServer as createTlsServer } from 'node:https'
 import type { AddressInfo } from 'node:net'
 import { crc32 } from 'node:zlib'
 
@@ -110,7 +111,9 @@ function nextFault(rules: readonly Rule[], operation: S3Operation): S3Fault | nu
   return null
 }
 
-export async function startScriptedS3(o: { buckets?: readonly string[]; lateMs?: number } = {}): Promise<ScriptedS3> {
+export async function startScriptedS3(
+  o: { buckets?: readonly string[]; lateMs?: number; tls?: { cert: string; key: string } } = {},
+): Promise<ScriptedS3> {
   const store = new Store(new Set(o.buckets ?? ['lake']))
   const rules: Rule[] = []
   const requests: S3Request[] = []
@@ -138,22 +141,23 @@ export async function startScriptedS3(o: { buckets?: readonly string[]; lateMs?:
     if (fault === 'late') timers.add(setTimeout(send, o.lateMs ?? 1000))
     else send()
   }
-  const server = createServer((req, res) => {
+  const handle = (req: IncomingMessage, res: ServerResponse): void => {
     serve(req, res).catch((e: unknown) => {
       // the client went away in mid-request, or the stand-in is wrong: either way it is in the logs
       trouble.push(`${req.method} ${req.url}: ${String(e)}`)
       req.socket.destroy()
     })
-  })
+  }
+  const server = o.tls ? createTlsServer(o.tls, handle) : createServer(handle)
   server.listen(0, '127.0.0.1')
   await once(server, 'listening')
   return {
-    url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
+    url: `${o.tls ? 'https' : 'http'}://127.0.0.1:${(server.address() as AddressInfo).port}`,
     requests,
     objects: store.objects,
     uploads: store.uploads,
     get logs() {
-      return [...requests.map((r) => `${r.operation} ${r.key} ${r.fault ?? ''} ${r.status ?? 'no answer'}`), ...trouble].join('\n')
+      return logOf(requests, trouble)
     },
     get ignoreConditions() {
       return store.ignoreConditions
@@ -166,10 +170,10 @@ export async function startScriptedS3(o: { buckets?: readonly string[]; lateMs?:
       rules.length = 0
       requests.length = 0
     },
-    arrived: (operation) =>
-      requests.some((r) => r.operation === operation)
-        ? Promise.resolve()
-        : new Promise((resolve) => void waiting.push({ operation, resolve })),
+    arrived: async (operation) => {
+      if (requests.some((r) => r.operation === operation)) return
+      await new Promise<void>((resolve) => void waiting.push({ operation, resolve }))
+    },
     stop: async () => {
       for (const t of timers) clearTimeout(t)
       server.closeAllConnections()
@@ -177,6 +181,11 @@ export async function startScriptedS3(o: { buckets?: readonly string[]; lateMs?:
       await once(server, 'close')
     },
   }
+}
+
+function logOf(requests: readonly S3Request[], trouble: readonly string[]): string {
+  const lines = requests.map((r) => `${r.operation} ${r.key} ${r.fault ?? ''} ${r.status ?? 'no answer'}`)
+  return [...lines, ...trouble].join('\n')
 }
 
 interface Call {
