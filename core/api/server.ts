@@ -31,7 +31,7 @@ export interface FrontDoorOptions {
   readonly events: Events
   readonly log: Logger
   /** For tests; the defaults are those of limits.ts. */
-  readonly limits?: Partial<Pick<typeof limits, HttpLimit>>
+  readonly limits?: Partial<HttpLimits>
 }
 type HttpLimit =
   | 'httpBodyBytes'
@@ -41,7 +41,7 @@ type HttpLimit =
   | 'httpHeadersMs'
   | 'httpIdleMs'
   | 'httpHandlerMs'
-type HttpLimits = Record<HttpLimit, number>
+export type HttpLimits = Record<HttpLimit, number>
 
 export interface FrontDoor {
   readonly address: { readonly host: string; readonly port: number }
@@ -251,13 +251,15 @@ function plainServer(door: Door, bounds: HttpLimits): Server {
 const PREFACE = 'PRI'
 /** Looks at the first bytes without taking them. A connection that says nothing costs a socket and one listener, for the idle time. */
 function sniff(socket: Socket, bounds: HttpLimits, decide: (isHttp2: boolean) => void): void {
+  let seen: Buffer | null = null
   const fail = (): void => void socket.destroy()
   const look = (): void => {
     const chunk = socket.read() as Buffer | null
     if (chunk === null) return
-    socket.unshift(chunk)
-    const start = chunk.toString('latin1', 0, PREFACE.length)
+    seen = seen ? Buffer.concat([seen, chunk]) : chunk
+    const start = seen.toString('latin1', 0, PREFACE.length)
     if (start.length < PREFACE.length && PREFACE.startsWith(start)) return // not decided by one or two bytes
+    socket.unshift(seen)
     socket.off('readable', look)
     socket.off('error', fail)
     socket.off('end', fail)

@@ -63,7 +63,11 @@ const ALGORITHM = 'AWS4-HMAC-SHA256'
 /** Before the scope in the string to sign: algorithm, stamp; after it: the hash. */
 const STRING_TO_SIGN_HEAD = ALGORITHM.length + 1 + 16 + 1
 
-/** `auth: sigv4`: every pitfall of security.md §2.1. */
+/**
+ * `auth: sigv4`, Signature Version 4 in the Authorization header over the whole body; every other form is refused, never skipped.
+ * Refusals carry AWS's codes and words with HTTP 400, as Kinesis and Firehose answer. An unknown key id is answered at once
+ * (UnrecognizedClientException, as on AWS): key ids are no secret, and a stranger must not make this process hash bodies.
+ */
 export function sigv4Gate(o: SigV4Options): Gate {
   const keys = new Map<string, KeyEntry>()
   for (const key of o.keys) keys.set(key.accessKey, { secret: key.secretKey, principal: principalOf(key) })

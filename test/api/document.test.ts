@@ -150,7 +150,7 @@ describe('spec → document', () => {
       { ...S3, ...processing(['AppendDelimiterToRecord', { Delimiter: '\t\\' }]) },
     ]) {
       const spec = specOf('s', doc)
-      const back = documentOf(spec, ACCOUNT) as JsonRecord
+      const back = documentOf(spec, ACCOUNT)
       checkDestination(back)
       expect(specOf('s', back)).toEqual(spec)
     }

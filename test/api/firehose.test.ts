@@ -224,6 +224,7 @@ describe('ListDeliveryStreams', () => {
   })
 })
 
+const tags = (n: number, from = 0): object[] => Array.from({ length: n }, (_, i) => ({ Key: `k${i + from}` }))
 describe('tags', () => {
   test('overwritten by key, listed by key, in pages', async () => {
     await create({ Tags: [{ Key: 'b', Value: '1' }, { Key: 'a' }] })
@@ -247,7 +248,6 @@ describe('tags', () => {
     expect(r.streams.get('a')?.tags).toEqual({ b: '2', c: '3' })
   })
   test('fifty at most', async () => {
-    const tags = (n: number, from = 0): object[] => Array.from({ length: n }, (_, i) => ({ Key: `k${i + from}` }))
     await create({ Tags: tags(50) })
     expect((await call('TagDeliveryStream', { Tags: tags(1) })).status).toBe(200)
     expect((await call('TagDeliveryStream', { Tags: tags(1, 50) })).body['__type']).toBe('LimitExceededException')

@@ -104,8 +104,8 @@ test('large random records come back byte for byte, from the memory of the body'
   expect(put && (plain(put) as { values: string[] }).values).toEqual(records.map((r) => r.toString('hex')))
 })
 
+const refusedAs = (body: string, kind: Kind = 'batch'): object => outcome(() => readPut(bytesOf(body), kind))
 describe('bounds', () => {
-  const refusedAs = (body: string, kind: Kind = 'batch'): object => outcome(() => readPut(bytesOf(body), kind))
   test('500 records pass, 501 and none do not', () => {
     expect(refusedAs(batchBody(...Array.from({ length: 500 }, () => 'QQ==')))).toMatchObject({ count: 500 })
     const long = "1 validation error detected: Value at 'records' failed to satisfy constraint: Member must have length"

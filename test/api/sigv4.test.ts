@@ -105,6 +105,8 @@ function refusal(gate: Gate, s: Sent, service?: string, action?: string): { code
   throw new Error('the gate let it pass')
 }
 
+const h = (k: string | Buffer, s: string): Buffer => createHmac('sha256', k).update(s).digest()
+
 describe('the oracle signs, the gate agrees', () => {
   test('and gives the principal of the key', async () => {
     expect(ask(gateOf(), await sign()).id).toBe('AKIDEXAMPLE')
@@ -135,7 +137,6 @@ describe('the oracle signs, the gate agrees', () => {
     // no AWS SDK does this; the string is signed by hand from the published steps
     const date = 'Sun, 22 Nov 2026 17:30:00 GMT'
     const headers = { host: 'h', date }
-    const h = (k: string | Buffer, s: string): Buffer => createHmac('sha256', k).update(s).digest()
     const bodyHash = createHash('sha256').update('').digest('hex')
     const request = `POST\n/\n\ndate:${date}\nhost:h\n\ndate;host\n${bodyHash}`
     const scope = `20261122/${REGION}/firehose/aws4_request`
@@ -182,11 +183,12 @@ describe('refused: a signature that does not fit', () => {
   })
 })
 
+const editHeader = async (f: (authorization: string) => string): Promise<Sent> => {
+  const s = await sign()
+  return { ...s, headers: { ...s.headers, authorization: f(s.headers['authorization'] ?? '') } }
+}
+
 describe('refused: the form of the header', () => {
-  const edit = async (f: (authorization: string) => string): Promise<Sent> => {
-    const s = await sign()
-    return { ...s, headers: { ...s.headers, authorization: f(s.headers['authorization'] ?? '') } }
-  }
   test('no signature at all', async () => {
     const { authorization: _, ...headers } = (await sign()).headers
     expect(refusal(gateOf(), { headers })).toEqual({
@@ -197,7 +199,7 @@ describe('refused: the form of the header', () => {
   })
   test('other schemes: SigV2, SigV4A, Bearer, nothing', async () => {
     for (const scheme of ['AWS', 'AWS4-ECDSA-P256-SHA256', 'Bearer', 'AWS4-HMAC-SHA512', '']) {
-      const s = await edit((a) => a.replace('AWS4-HMAC-SHA256', scheme))
+      const s = await editHeader((a) => a.replace('AWS4-HMAC-SHA256', scheme))
       expect(refusal(gateOf(), s)).toMatchObject({
         code: 'IncompleteSignatureException',
         message: `Unsupported AWS 'algorithm': '${scheme}'.`,
@@ -205,16 +207,16 @@ describe('refused: the form of the header', () => {
     }
   })
   test.each(['Credential', 'SignedHeaders', 'Signature'])('%s missing, or there twice', async (part) => {
-    const missing = await edit((a) => a.replace(new RegExp(`,? ?${part}=[^,]+`), '').replace('SHA256,', 'SHA256'))
+    const missing = await editHeader((a) => a.replace(new RegExp(`,? ?${part}=[^,]+`), '').replace('SHA256,', 'SHA256'))
     expect(refusal(gateOf(), missing)).toMatchObject({
       code: 'IncompleteSignatureException',
       message: expect.stringContaining(`Authorization header requires '${part}' parameter.`) as string,
     })
-    const twice = await edit((a) => `${a}, ${part}=x`)
+    const twice = await editHeader((a) => `${a}, ${part}=x`)
     expect(refusal(gateOf(), twice).code).toBe('IncompleteSignatureException')
   })
   test('the answer does not repeat the signature', async () => {
-    const s = await edit((a) => `${a}, Extra=1`)
+    const s = await editHeader((a) => `${a}, Extra=1`)
     expect(refusal(gateOf(), s).message).not.toMatch(/Signature=[0-9a-f]/)
   })
   test('no date, a broken date', async () => {

@@ -1,5 +1,5 @@
 import { limits } from '../../limits.ts'
-import { ControlError } from '../../pipeline/control.ts'
+import { errorCode } from '../../sdk/errors.ts'
 import { AppendError } from '../../sdk/log.ts'
 import { ApiError, internalFailure, invalidArgument, unavailable } from '../errors.ts'
 import { parseBody, type JsonRecord } from '../json/parse.ts'
@@ -87,12 +87,8 @@ async function putRecordBatch(c: FirehoseContext, call: Call): Promise<string> {
 }
 
 function putError(c: FirehoseContext, name: string, e: unknown): ApiError {
-  if (e instanceof ControlError) {
-    if (e.code === 'not-found') return notFound(c, name)
-    if (e.code === 'not-active') {
-      return new ApiError('ResourceNotFoundException', `Firehose ${name} is not active in ${c.account} account.`)
-    }
-    return invalidArgument(e.message)
-  }
+  const code = errorCode(e)
+  if (code === 'not-found') return notFound(c, name)
+  if (code === 'not-active') return new ApiError('ResourceNotFoundException', `Firehose ${name} is not active in ${c.account} account.`)
   return e instanceof ApiError ? e : internalFailure(e)
 }

@@ -64,7 +64,7 @@ export function scanPut(body: Uint8Array<ArrayBuffer>, kind: 'record' | 'batch')
     if (s.out > 0) bytes.write(s.text, 'latin1')
     return null
   }
-  return { name, batch: batchAt(body, s.count, s.start, s.end) }
+  return { name, batch: batchAt(body.subarray(0, s.out), s.count, s.start, s.end) }
 }
 
 /** `{"DeliveryStreamName": "…", "Records": […]}` in either order, white space anywhere. The stream's name, or null. */
