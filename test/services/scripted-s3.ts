@@ -133,11 +133,7 @@ export async function startScriptedS3(
     if (fault === 'hang') return
     const answer = answerTo(store, call, req, body, fault)
     if (fault === 'applied-no-answer') return void req.socket.resetAndDestroy()
-    const send = (): void => {
-      seen.status = answer.status
-      res.writeHead(answer.status, { 'x-amz-request-id': 'scripted', ...answer.headers })
-      res.end(req.method === 'HEAD' ? undefined : answer.body)
-    }
+    const send = (): void => reply(req, res, seen, answer)
     if (fault === 'late') timers.add(setTimeout(send, o.lateMs ?? 1000))
     else send()
   }
@@ -181,6 +177,12 @@ export async function startScriptedS3(
       await once(server, 'close')
     },
   }
+}
+
+function reply(req: IncomingMessage, res: ServerResponse, seen: S3Request, answer: Reply): void {
+  seen.status = answer.status
+  res.writeHead(answer.status, { 'x-amz-request-id': 'scripted', ...answer.headers })
+  res.end(req.method === 'HEAD' ? undefined : answer.body)
 }
 
 function logOf(requests: readonly S3Request[], trouble: readonly string[]): string {
