@@ -1,7 +1,8 @@
 /**
  * A process of its own for the tests that kill or starve one: `node child.ts MODE FOLDER`.
  * hold: opens the folder and says so. write: appends for ever from eight writers, saying what was acknowledged.
- * faults: appends between faults that a library loaded before libc answers with (see faults.test.ts). cut: reads everything.
+ * faults: appends between faults that a library loaded before libc answers with (see faults.test.ts). fill: appends until the
+ * disk is full, trims, appends again. cut: reads everything.
  */
 import { createWriteStream, rmSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'

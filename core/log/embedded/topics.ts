@@ -60,7 +60,7 @@ export class Topics {
     const stored = storedTopics(c.control)
     sweep(dir, new Set(stored.map((s) => s.dir)), c.control)
     for (let i = 0; i < stored.length; i += limits.logOpenAtOnce) {
-      const some = await Promise.allSettled(stored.slice(i, i + limits.logOpenAtOnce).map((s) => topics.#open(s)))
+      const some = await Promise.allSettled(stored.slice(i, i + limits.logOpenAtOnce).map(async (s) => topics.#show(await topics.#open(s))))
       const failed = some.find((r) => r.status === 'rejected')
       if (failed === undefined) continue
       await topics.close()
@@ -94,8 +94,6 @@ export class Topics {
     const { poison, disk, lingerMs } = c
     const appender = new Appender({ stream: stored.name, env, epoch: c.control.bootEpoch, clock: c.host.clock, poison, disk, lingerMs })
     const topic: Topic = { stored, env, partitions, appender, gone: null, retainedAt: -Infinity }
-    this.#byName.set(stored.name, topic)
-    this.#byId.set(stored.id, topic)
     try {
       for (const p of partitions) await this.#removeRows(topic, p) // a trim that did not finish
       await this.retain(topic)
@@ -103,6 +101,11 @@ export class Topics {
       this.retentionFailed(topic, e) // a full disk does not keep a log from opening
     }
     return topic
+  }
+
+  #show(topic: Topic): void {
+    this.#byName.set(topic.stored.name, topic)
+    this.#byId.set(topic.stored.id, topic)
   }
 
   async create(name: string, options: TopicOptions): Promise<TopicRef> {
@@ -124,6 +127,7 @@ export class Topics {
         await this.#drop(topic, exists())
         throw e
       }
+      this.#show(topic)
       for (const l of this.#listeners) l.created(topic)
       return { name, id }
     } finally {
@@ -133,12 +137,11 @@ export class Topics {
 
   async addPartitions(t: TopicRef, total: number): Promise<void> {
     const topic = this.must(t)
-    const before = topic.partitions.length
-    if (total < before) throw new PermanentError('Log.Partitions', `topic ${t.name} has ${before} partitions: ${total} would be fewer`)
-    if (total === before) return
+    if (total === topic.partitions.length) return
     await this.#change(topic, { partitions: total })
+    const before = topic.partitions.length // now: another call may have come first
     for (let i = topic.partitions.length; i < total; i++) topic.partitions.push(Partition.load(topic.env, i))
-    for (const l of this.#listeners) l.grown(topic, before)
+    if (topic.partitions.length > before) for (const l of this.#listeners) l.grown(topic, before)
   }
 
   async configure(t: TopicRef, o: Partial<TopicOptions>): Promise<void> {
@@ -151,19 +154,31 @@ export class Topics {
   async #change(topic: Topic, o: Partial<TopicOptions>): Promise<void> {
     checkOptions(topic.stored.name, { ...topic.stored.options, ...o })
     await this.#c.control.submit((c) => {
-      const found = c.get(textKey(TOPIC, topic.stored.name))
-      const now = found === undefined ? null : parseTopic(found)
-      if (now === null || now.id !== topic.stored.id) throw unknownTopic(topic.stored)
+      const now = this.#mustBeStored(c, topic.stored)
+      if (o.partitions !== undefined && o.partitions < now.options.partitions) {
+        throw new PermanentError(
+          'Log.Partitions',
+          `topic ${now.name} has ${now.options.partitions} partitions: ${o.partitions} would be fewer`,
+        )
+      }
       const stored = { ...now, options: { ...now.options, ...o } }
       putTopic(c, stored)
       c.after(() => void (topic.stored = stored))
     })
   }
 
+  #mustBeStored(c: Change, t: TopicRef): StoredTopic {
+    const found = c.get(textKey(TOPIC, t.name))
+    const now = found === undefined ? null : parseTopic(found)
+    if (now === null || now.id !== t.id) throw unknownTopic(t)
+    return now
+  }
+
   /** `also` removes what hangs on the topic, in the same transaction. */
   async delete(t: TopicRef, also: (c: Change, id: string) => void): Promise<void> {
     const topic = this.must(t)
     await this.#c.control.submit((c) => {
+      this.#mustBeStored(c, t)
       c.put(textKey(TOPIC, t.name), null)
       also(c, t.id)
     })
