@@ -193,6 +193,24 @@ describe('a crash between any two steps (exactly-once row 35)', () => {
     expect((await sinkAt(root).head('a', attemptContext()))?.metadata['end']).toBe('5')
   })
 
+  test('another owner declares its end while this body is being written: that end binds, this body never appears', async () => {
+    const failpoint = async (point: string): Promise<void> => {
+      if (point !== 'object.part.after') return
+      const theirs = sinkAt(root).put(outObject('a', bodyOf(10), { end: 5 }), killed('object.create.after'))
+      await expect(theirs).rejects.toThrow('killed')
+    }
+    const { existed } = await sinkAt(root).put(outObject('a', bodyOf(20), { end: 9 }), attemptContext({ failpoint }))
+    expect(existed).toMatchObject({ intent: true, metadata: { end: '5' } })
+    expect(await visible(root)).toEqual([])
+  })
+
+  test('one name of the sidecar is enough to know an object', async () => {
+    const out = outObject('a', bodyOf(10))
+    await sinkAt(root).put(out, attemptContext())
+    await rm(join(root, '.hydrant', `${out.token}.json`))
+    expect((await sinkAt(root).put(out, attemptContext())).existed?.metadata).toEqual(out.metadata)
+  })
+
   test('a file that is not ours is never touched: existed without metadata', async () => {
     await writeFile(join(root, 'a'), 'theirs')
     const { existed } = await sinkAt(root).put(outObject('a', bodyOf(10)), attemptContext())

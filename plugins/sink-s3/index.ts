@@ -1,7 +1,7 @@
 import type { ObjectSinkPlugin, PluginKit } from 'hydrant/sdk'
 import { AwsApi } from './aws.ts'
 import { conditionMemory } from './conditions.ts'
-import { MAX_PARTS, MAX_PART_BYTES, s3Options, type S3Options } from './options.ts'
+import { MAX_PARTS, MAX_PART_BYTES, s3Options, withEnvironment, type S3Options } from './options.ts'
 import { S3Sink } from './s3-sink.ts'
 
 export type { S3Options }
@@ -18,7 +18,10 @@ const plugin = (kit: PluginKit): ObjectSinkPlugin<S3Options> => {
     options: s3Options(kit),
     target: (o) => ({ bucket: o.bucket }),
     limits: () => ({ maxBytes: MAX_PARTS * MAX_PART_BYTES, maxRecords: Number.MAX_SAFE_INTEGER, concurrency: 8, unit: 'batch' }),
-    create: (o, context) => new S3Sink(o, context, kit, new AwsApi(o, context), memory),
+    create: (options, context) => {
+      const o = withEnvironment(options, process.env)
+      return new S3Sink(o, context, kit, new AwsApi(o, context), memory)
+    },
   }
 }
 export default plugin

@@ -36,7 +36,10 @@ export function s3Options({ z, secret, bytes, duration }: PluginKit) {
     endpoint: z
       .url({ protocol: /^https?$/ })
       .optional()
-      .meta({ description: 'Address of another store than AWS, such as `http://127.0.0.1:7070`.' }),
+      .meta({
+        description:
+          'Address of another store than AWS, such as `http://127.0.0.1:7070`. Left out: `AWS_ENDPOINT_URL_S3`, `AWS_ENDPOINT_URL`, else AWS.',
+      }),
     path_style: z
       .boolean()
       .optional()
@@ -84,4 +87,11 @@ export function s3Options({ z, secret, bytes, duration }: PluginKit) {
       .optional()
       .meta({ description: 'For an `https://` endpoint with its own certificate.' }),
   })
+}
+
+/** The options with the endpoint that the AWS SDK would take from the environment, so that every default that hangs on it follows. */
+export function withEnvironment(o: S3Options, env: Readonly<Record<string, string | undefined>>): S3Options {
+  if (o.endpoint !== undefined || env['AWS_IGNORE_CONFIGURED_ENDPOINT_URLS'] === 'true') return o
+  const endpoint = env['AWS_ENDPOINT_URL_S3'] || env['AWS_ENDPOINT_URL']
+  return endpoint ? { ...o, region: o.region ?? env['AWS_REGION'], endpoint } : o
 }

@@ -19,7 +19,7 @@ import { S3Failure, type Found, type Headers, type LifecycleRule, type Operation
 import { conditionMemory } from './conditions.ts'
 import plugin from './index.ts'
 import { gather, partSizeFor } from './multipart.ts'
-import type { S3Options } from './options.ts'
+import { withEnvironment, type S3Options } from './options.ts'
 import { S3Sink } from './s3-sink.ts'
 
 const MiB = 1024 * 1024
@@ -175,6 +175,14 @@ describe('options', () => {
   })
   test('target, the part that is the identity of a spec, is the bucket: endpoint and credentials stay live', () => {
     expect(s3.target(parse({ endpoint: 'http://127.0.0.1:7070', region: 'x' }))).toEqual({ bucket: 'lake' })
+  })
+  test('an endpoint of the environment counts like one of the configuration: the store is asked for conditions', () => {
+    const env = { AWS_ENDPOINT_URL: 'http://127.0.0.1:1', AWS_ENDPOINT_URL_S3: 'http://127.0.0.1:2', AWS_REGION: 'eu-west-1' }
+    expect(withEnvironment(parse({}), env)).toMatchObject({ endpoint: 'http://127.0.0.1:2', region: 'eu-west-1' })
+    expect(withEnvironment(parse({}), { AWS_ENDPOINT_URL: 'http://127.0.0.1:1' })).toMatchObject({ endpoint: 'http://127.0.0.1:1' })
+    expect(withEnvironment(parse(own), env)).toEqual(parse(own))
+    for (const none of [{}, { ...env, AWS_IGNORE_CONFIGURED_ENDPOINT_URLS: 'true' }])
+      expect(withEnvironment(parse({}), none)).toEqual(parse({}))
   })
   test('the table of options in the README is the schema', async () => {
     const readme = await readFile(join(import.meta.dirname, 'README.md'), 'utf8')
