@@ -34,7 +34,12 @@ export interface DaemonOptions {
   /** Reads the pipelines of the configuration file again, for `hydrant pipelines apply`. */
   readonly yaml: () => Promise<readonly PipelineSpec[]>
   /** Tests: further stages, a listener, the note guard off. */
-  readonly test?: { stages?: (s: StagesSpec) => readonly Stage[]; on?: (e: HydrantEvent) => void; unguarded?: boolean }
+  readonly test?: {
+    stages?: (s: StagesSpec) => readonly Stage[]
+    on?: (e: HydrantEvent) => void
+    unguarded?: boolean
+    shared?: (s: Shared) => void
+  }
 }
 export interface Daemon {
   readonly api: FrontDoor['address']
@@ -97,6 +102,7 @@ export async function startDaemon(o: DaemonOptions): Promise<Daemon> {
       forgetGroup: (group) => embedded.deleteGroup(group),
       unguarded: o.test?.unguarded ?? false,
     }
+    o.test?.shared?.(shared)
     const manager = new PipelineManager(shared, { drainMs: config.drainMs })
     await manager.start(new Map(config.pipelines.map((p) => [p.name, p])))
     undo.unshift(() => manager.stop(AbortSignal.abort()))

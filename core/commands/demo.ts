@@ -15,6 +15,7 @@ import { createLogger, logLevel } from '../telemetry/log.ts'
 
 const BATCH = 250
 const BAR = 30
+const DELIVERY_MS = 30_000
 const BUCKET = 'demo'
 const CONFIG = `
 log: {type: embedded, path: ./data}
@@ -33,7 +34,6 @@ interface Source {
 /** `hydrant demo`: a daemon in a temporary folder, real records through the Firehose API with the AWS SDK, then what arrived. */
 export async function runDemo(): Promise<number> {
   const host = realHost()
-  const out = (line: string): void => void process.stdout.write(`${line}\n`)
   const sources = await readSources(host)
   const folder = join(tmpdir(), `hydrant-demo-${Buffer.from(host.random.bytes(6)).toString('hex')}`)
   await host.fs.mkdir(folder)
@@ -43,15 +43,19 @@ export async function runDemo(): Promise<number> {
     )
     const daemon = await openDaemon(host, folder)
     const sent = await send(daemon, sources)
-    out('records are durable; stopping the daemon delivers what is still buffered …')
+    await delivery(host, daemon)
     const { drained } = await daemon.stop(AbortSignal.timeout(30_000))
     if (!drained) out('the drain timed out')
-    const delivered = await show(host, join(folder, 'buckets', BUCKET), sources, out)
+    const delivered = await show(host, join(folder, 'buckets', BUCKET), sources)
     out(`sent ${sent}, delivered ${delivered}`)
     return sent === delivered ? 0 : 1
   } finally {
     await host.fs.remove(folder)
   }
+}
+
+function out(line: string): void {
+  process.stdout.write(`${line}\n`)
 }
 
 async function readSources(host: Host): Promise<Source[]> {
@@ -125,12 +129,30 @@ async function createStream(client: FirehoseClient, sdk: typeof import('@aws-sdk
         BucketARN: `arn:aws:s3:::${BUCKET}`,
         Prefix: `${stream}/!{timestamp:yyyy/MM/dd}/`,
         ErrorOutputPrefix: 'errors/!{firehose:error-output-type}/',
-        BufferingHints: { SizeInMBs: 1, IntervalInSeconds: 60 },
+        BufferingHints: { SizeInMBs: 1, IntervalInSeconds: 1 },
         CompressionFormat: 'GZIP',
         ProcessingConfiguration: { Enabled: true, Processors: [{ Type: 'AppendDelimiterToRecord' }] },
       },
     }),
   )
+}
+
+interface Lag {
+  readonly pipelines: readonly { readonly lanes: readonly { readonly lagRecords: number }[] }[]
+}
+
+/** Every record is durable by now; waits until every one is delivered, for at most half a minute. */
+async function delivery(host: Host, daemon: Daemon): Promise<void> {
+  const until = host.clock.monotonic() + DELIVERY_MS
+  let most = 0
+  for (;;) {
+    const { pipelines } = (await (await fetch(`${daemon.admin}/pipelines`)).json()) as Lag
+    const lag = pipelines.flatMap((p) => p.lanes).reduce((n, l) => n + l.lagRecords, 0)
+    most = Math.max(most, lag, 1)
+    if (lag === 0 || host.clock.monotonic() > until) return bar('delivered', most, most)
+    bar('delivered', most - lag, most)
+    await host.clock.sleep(100)
+  }
 }
 
 function bar(name: string, done: number, of: number): void {
@@ -141,7 +163,7 @@ function bar(name: string, done: number, of: number): void {
 }
 
 /** Reads the bucket back as a user would, and counts. */
-async function show(host: Host, bucket: string, sources: readonly Source[], out: (line: string) => void): Promise<number> {
+async function show(host: Host, bucket: string, sources: readonly Source[]): Promise<number> {
   let rows = 0
   for (const s of sources) {
     const files = await walk(host, join(bucket, s.stream))

@@ -118,7 +118,6 @@ export class LaneBook {
   serialize(): { state: LaneState; counter: number; cuts: readonly OpenCut[] } {
     this.#counter++
     const note = formatNote(this.#note())
-    // eslint-disable-next-line no-control-regex
     invariant('I9', note.length <= 3500 && /^[\x20-\x7e]*$/.test(note), () => `note of ${note.length} characters`)
     return { state: { position: this.position, leaderEpoch: this.leaderEpoch, note }, counter: this.#counter, cuts: [...this.cuts] }
   }

@@ -1,5 +1,6 @@
 import { crc32 } from 'node:zlib'
 import type { FileHandle, Host } from '../sdk/host.ts'
+import { crc32Base64, sliceChunks } from '../format/body.ts'
 import type { Body, BodyWriter } from '../format/types.ts'
 import type { Events } from '../telemetry/events.ts'
 
@@ -135,12 +136,10 @@ export function bodyWriter(share: MemoryShare, host: Host, spillDir: string): Bo
       size += chunk.length
     },
     finish: () => {
-      const b = Buffer.alloc(4)
-      b.writeUInt32BE(crc)
       let released = false
       const body: Body = {
         size,
-        crc32: b.toString('base64'),
+        crc32: crc32Base64(crc),
         get memoryBytes() {
           return memory
         },
@@ -157,15 +156,8 @@ export function bodyWriter(share: MemoryShare, host: Host, spillDir: string): Bo
   }
 }
 
-// eslint-disable-next-line require-await
 async function* readChunks(chunks: readonly Uint8Array[], start: number, end: number): AsyncIterable<Uint8Array> {
-  let at = 0
-  for (const c of chunks) {
-    const from = Math.max(0, start - at)
-    const to = Math.min(c.length, end - at)
-    if (from < to) yield c.subarray(from, to)
-    at += c.length
-  }
+  yield* sliceChunks(chunks, start, end)
 }
 async function* readFile(handle: FileHandle, start: number, end: number): AsyncIterable<Uint8Array> {
   for (let at = start; at < end;) {

@@ -168,7 +168,7 @@ async function head(j: DeliverJob, handle: SinkHandle, key: string): Promise<Sto
 }
 
 async function putOne(j: DeliverJob, p: Planned, forever: boolean): Promise<{ created: boolean; conflict: Conflict | null }> {
-  const { x, cut } = j
+  const { x } = j
   const { handle, object } = p
   const point = p.kind === 'rejects' ? 'reject.put' : p.kind === 'backup' ? 'backup.put' : null
   if (point) await x.host.failpoint(`${point}.before`)

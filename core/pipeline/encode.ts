@@ -1,12 +1,13 @@
-import { asWorkBatch, type RecordBatch } from '../sdk/batch.ts'
+import { NONE, type RecordBatch } from '../sdk/batch.ts'
+import { boundedSlices } from '../transform/chain.ts'
 import type { Body, BodyWriter, Encoder } from '../format/types.ts'
 import { createEncoder } from '../format/encoder.ts'
-import { errorLines, errorOutputType } from '../format/error-record.ts'
+import { errorLines, errorOutputType, type RejectedRecord } from '../format/error-record.ts'
 import { OutcomeDigest, RecordDigest } from './digest.ts'
 import type { Flow } from './flow.ts'
 import { invariant } from './invariants.ts'
 import type { Runs } from './note.ts'
-import { runsOf, stageBatch, type RejectedRecord } from './outcomes.ts'
+import { runsOf, stageBatch } from './outcomes.ts'
 
 /** A cut's records, encoded: what its effects will carry. Held until the cut is confirmed. */
 export interface Encoded {
@@ -78,14 +79,12 @@ export class CutEncoder {
     this.#oldestMs = Math.min(this.#oldestMs, b.arrivalMs[0] ?? Infinity)
     this.#digest.add(b)
     this.#sourceBytes += sourceBytes(b)
+    for (const slice of boundedSlices(this.flow.stages, b)) await this.#addSlice(slice)
+  }
+
+  async #addSlice(b: RecordBatch): Promise<void> {
     const { forced, replay, signal } = this.#o
-    const staged = await stageBatch(this.flow.stages, asWorkBatch(b), {
-      base: this.#entered,
-      forced,
-      replay,
-      signal,
-      outcomes: this.#outcomes,
-    })
+    const staged = await stageBatch(this.flow.stages, b, { base: this.#entered, forced, replay, signal, outcomes: this.#outcomes })
     this.#entered += staged.entered
     this.#byLimit.push(...staged.byLimit)
     try {
@@ -159,7 +158,7 @@ function sourceBytes(b: RecordBatch): number {
   let n = 0
   for (let i = 0; i < b.count; i++) {
     const end = b.valueEnd[i]!
-    if (end !== 0xffff_ffff) n += end - b.valueStart[i]!
+    if (end !== NONE) n += end - b.valueStart[i]!
   }
   return n
 }

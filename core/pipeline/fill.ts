@@ -8,7 +8,7 @@ import type { Flow } from './flow.ts'
 import { invariant } from './invariants.ts'
 import { tokenOf } from './names.ts'
 import type { BufferSpec } from './spec.ts'
-import type { Runs } from './note.ts'
+import { noteHasRoom, type Runs } from './note.ts'
 
 /** Reads a lane forward; keeps the rest of a batch that a cut has split. */
 export class LaneReader {
@@ -101,23 +101,27 @@ export async function fill(x: LaneContext, book: LaneBook, reader: LaneReader): 
     if (clock.monotonic() >= deadline) return 'interval'
     if (encoder.byLimit.length > 0 && !book.hasRoom(encoder.byLimit)) return 'note'
     const until = x.until()
-    return x.drain.aborted || (until !== null && reader.position >= until) ? 'shutdown' : null
+    return until !== null && reader.position >= until ? 'shutdown' : null
+  }
+  const end = async (e: CutEncoder, reason: CutReason): Promise<Filled> => {
+    const encoded = await e.finish(reader.position)
+    x.progress({ fillMs: null })
+    return { encoded, flow: e.flow, reason }
   }
   try {
     for (;;) {
       x.signal.throwIfAborted()
       const reason = ended()
-      if (reason && encoder) {
-        const encoded = await encoder.finish(reader.position)
-        x.progress({ fillMs: null })
-        return { encoded, flow: encoder.flow, reason }
-      }
+      if (reason && encoder) return await end(encoder, reason)
       const until = x.until()
-      if (x.drain.aborted || (until !== null && reader.position >= until)) return null
-      const wait = Math.min(limits.readWaitMs, Math.max(0, deadline - clock.monotonic()))
+      if (until !== null && reader.position >= until) return null
+      // a draining lane still takes what is there into its last cut, and waits for nothing
+      const draining = x.drain.aborted
+      const wait = draining ? 0 : Math.min(limits.readWaitMs, Math.max(0, deadline - clock.monotonic()))
       const room = buffer && encoder ? buffer.sizeBytes - encoder.bytes : limits.pieceBytes
-      const got = await takeUnlessStopped(reader, Math.min(room, limits.pieceBytes), wait, stop, x)
+      const got = await takeUnlessStopped(reader, Math.min(room, limits.pieceBytes), wait, draining ? x.signal : stop, x)
       x.progress({ head: reader.head })
+      if (!got && draining) return encoder ? await end(encoder, 'shutdown') : null
       if (!got) continue
       if (!encoder) {
         const now = await x.current()
@@ -126,7 +130,7 @@ export async function fill(x: LaneContext, book: LaneBook, reader: LaneReader): 
         deadline = clock.monotonic() + buffer.intervalMs
       }
       await encoder.add(got.batch, got.epoch)
-      if (encoder.byLimit.length > 0 && !book.hasRoom(encoder.byLimit)) storm(x, encoder)
+      if (encoder.byLimit.length > 0) storm(x, book, encoder)
       x.progress({ fillMs: encoder.oldestArrivalMs })
     }
   } catch (e) {
@@ -135,14 +139,14 @@ export async function fill(x: LaneContext, book: LaneBook, reader: LaneReader): 
   }
 }
 
-/** One piece alone had more rejections by a limit than a note can carry. */
-function storm(x: LaneContext, encoder: CutEncoder): void {
-  if (encoder.byLimit.length > limits.noteChars / 4) {
-    throw new LaneStoppedError(
-      'RejectionStorm',
-      `${x.pipeline} ${x.lane.shard}: limits reject so many records that the decisions do not fit a note`,
-    )
-  }
+/** More decisions than a note can carry even alone: a limit rejects nearly everything, an operator must look. */
+function storm(x: LaneContext, book: LaneBook, encoder: CutEncoder): void {
+  const { pipelineId, lineage, topicId, position } = book
+  if (noteHasRoom({ pipelineId, lineage, topicId, position, counter: 0, cuts: [] }, encoder.byLimit)) return
+  throw new LaneStoppedError(
+    'RejectionStorm',
+    `${x.pipeline} ${x.lane.shard}: limits reject so many records that the decisions do not fit a note`,
+  )
 }
 
 async function takeUnlessStopped(
@@ -156,7 +160,7 @@ async function takeUnlessStopped(
     return await reader.take(maxBytes, wait, stop)
   } catch (e) {
     if (x.signal.aborted) throw x.signal.reason
-    if (x.drain.aborted) return null
+    if (stop !== x.signal && x.drain.aborted) return null
     throw e
   }
 }

@@ -1,5 +1,5 @@
 import { compressionInfo } from '../format/compression.ts'
-import { evaluatePrefix, objectName, parsePrefix, type ParsedPrefix } from '../format/prefix.ts'
+import { checkPrefixes, evaluatePrefix, objectName, type ParsedPrefix } from '../format/prefix.ts'
 import type { SinkHandle } from '../delivery/attempts.ts'
 import type { SinkSpec } from '../delivery/types.ts'
 import type { Stage } from '../transform/types.ts'
@@ -50,8 +50,8 @@ export async function buildFlow(o: {
   const identity = decodeIdentity(o.bytes)
   const sink = await o.parts.sink(joined(identity.sink, o.spec.sink), o.pipelineId)
   const rejects = await o.parts.sink(joined(identity.rejects, o.spec.rejects ?? o.spec.sink), o.pipelineId)
-  const prefix = parsePrefix(identity.sink.prefix, 'prefix')
-  const errorPrefix = parsePrefix(identity.rejects.errorPrefix, 'error_prefix')
+  const { prefix } = checkPrefixes(identity.sink.prefix, identity.sink.errorPrefix)
+  const { errorPrefix } = checkPrefixes(identity.rejects.prefix, identity.rejects.errorPrefix)
   const { stream, versionId } = identity
   const key = (p: ParsedPrefix, timeZone: string, token: string, arrivalMs: number, extension: string, errorOutputType?: string): string =>
     evaluatePrefix(p, { arrivalMs, timeZone, token, ...(errorOutputType === undefined ? {} : { errorOutputType }) }) +

@@ -1,17 +1,11 @@
 import type { RecordBatch, Rejection, WorkBatch } from '../sdk/batch.ts'
-import { valueOf } from '../sdk/batch.ts'
 import { limits } from '../limits.ts'
+import { runStages, type Force } from '../transform/chain.ts'
 import type { Drop, Stage } from '../transform/types.ts'
+import type { RejectedRecord } from '../format/error-record.ts'
 import { DELIVERED, DROPPED, REJECTED, type Outcome, type OutcomeDigest } from './digest.ts'
-import { invariant } from './invariants.ts'
 import type { Runs } from './note.ts'
 
-/** A rejected record as it entered the step that refused it. */
-export interface RejectedRecord {
-  readonly rejection: Rejection
-  readonly raw: Uint8Array
-  readonly arrivalMs: number
-}
 export interface Staged {
   readonly batch: WorkBatch
   readonly rejected: readonly RejectedRecord[]
@@ -22,58 +16,33 @@ export interface Staged {
 }
 
 const DECIDED = 'Limit.Decided'
-const subKey = (origin: number, sub: number): number => origin * (limits.subRecords + 1) + sub
-
 /**
  * Runs one batch of a cut through the stages and writes the outcomes down. `base` = records after de-aggregation that the
  * cut had before; `forced` = the decisions of an earlier attempt: those records are rejected before any stage sees them.
  */
 export async function stageBatch(
   stages: readonly Stage[],
-  first: WorkBatch,
+  source: RecordBatch,
   o: { base: number; forced: Runs; replay: boolean; signal: AbortSignal; outcomes: OutcomeDigest },
 ): Promise<Staged> {
-  if (stages.length === 0) {
-    o.outcomes.add(DELIVERED, first.count)
-    return { batch: first, rejected: [], byLimit: [], entered: first.count }
-  }
-  const rejected: Rejection[] = []
-  const dropped: Drop[] = []
-  let batch = first
-  const apply = async (s: Stage): Promise<void> => {
-    const r = await s.apply(batch, { signal: o.signal, replay: o.replay })
-    batch = r.batch
-    rejected.push(...r.rejected)
-    dropped.push(...r.dropped)
-  }
-  for (const s of stages.filter((s) => s.splits)) await apply(s)
-  const split = batch
-  const splitRejected = rejected.length
-  if (o.forced.length > 0) batch = force(batch, o.base, o.forced, rejected)
-  for (const s of stages.filter((s) => !s.splits)) await apply(s)
-  const entered = split.count + splitRejected
-  invariant(
-    'I7',
-    entered === batch.count + rejected.length + dropped.length,
-    () => `${entered} records entered the stages, ${batch.count} left, ${rejected.length} rejected, ${dropped.length} dropped`,
-  )
-  if (rejected.length === 0 && dropped.length === 0) {
+  const force: Force = (split, rejected) => forceOut(split, o.base, o.forced, rejected)
+  const r = await runStages(stages, source, { signal: o.signal, replay: o.replay, ...(o.forced.length > 0 ? { force } : {}) })
+  const { batch, entered } = r
+  if (r.rejected.length === 0 && r.dropped.length === 0) {
     o.outcomes.add(DELIVERED, batch.count)
     return { batch, rejected: [], byLimit: [], entered }
   }
-  writeOutcomes(batch, rejected, dropped, o.outcomes)
-  const index = new Map<number, number>()
-  for (let i = 0; i < split.count; i++) index.set(subKey(split.origin[i]!, split.sub[i]!), i)
-  const byLimit = rejected.filter((r) => r.byLimit && r.code !== DECIDED).map((r) => o.base + (index.get(subKey(r.origin, r.sub)) ?? 0))
-  return { batch, rejected: rejected.map((r) => rejectedRecord(r, split, index)), byLimit: byLimit.toSorted((a, b) => a - b), entered }
+  writeOutcomes(batch, r.rejected, r.dropped, o.outcomes)
+  const byLimit = r.rejected.filter((x) => x.byLimit && x.code !== DECIDED).map((x) => o.base + r.indexOf(x))
+  const rejected = r.rejected.map((rejection) => ({
+    rejection,
+    raw: r.rawOf(rejection),
+    arrivalMs: source.arrivalMs[rejection.origin] ?? 0,
+  }))
+  return { batch, rejected, byLimit, entered }
 }
 
-function rejectedRecord(rejection: Rejection, split: WorkBatch, index: ReadonlyMap<number, number>): RejectedRecord {
-  const i = index.get(subKey(rejection.origin, rejection.sub))
-  const source: RecordBatch = split.source
-  const raw = (i === undefined ? valueOf(source, rejection.origin) : valueOf(split, i)) ?? new Uint8Array(0)
-  return { rejection, raw, arrivalMs: source.arrivalMs[rejection.origin] ?? 0 }
-}
+const subKey = (origin: number, sub: number): number => origin * (limits.subRecords + 1) + sub
 
 /** By (position, sub): a rejection or a drop stands where its record stood. */
 function writeOutcomes(batch: WorkBatch, rejected: readonly Rejection[], dropped: readonly Drop[], outcomes: OutcomeDigest): void {
@@ -86,7 +55,7 @@ function writeOutcomes(batch: WorkBatch, rejected: readonly Rejection[], dropped
 }
 
 /** Takes the decided records out of a batch. */
-function force(b: WorkBatch, base: number, forced: Runs, rejected: Rejection[]): WorkBatch {
+function forceOut(b: WorkBatch, base: number, forced: Runs, rejected: Rejection[]): WorkBatch {
   const keep: number[] = []
   for (let i = 0; i < b.count; i++) {
     const at = base + i

@@ -68,10 +68,13 @@ class LaneRun {
     this.#x.progress({ state: 'running' })
     for (;;) {
       await this.#room()
+      const last = this.#x.drain.aborted
       const filled = await this.#fill()
       if (!filled) break
+      await this.#noteRoom(filled)
       const cut = this.#record(filled)
       await this.#start(cut, filled, false)
+      if (last) break
     }
     await Promise.all(this.#open.values())
   }
@@ -101,6 +104,11 @@ class LaneRun {
       this.#reader.current = new LaneReader(this.#x, this.#book.end)
       return this.#fill()
     }
+  }
+
+  /** The decisions of a cut must fit the note beside those of the cuts before; alone they always do (fill stops a storm). */
+  async #noteRoom({ encoded }: Filled): Promise<void> {
+    while (this.#open.size > 0 && !this.#book.hasRoom(encoded.byLimit)) await Promise.race(this.#open.values())
   }
 
   /** Step 5: the cut joins the lane's state; it is durable when the commit that #start awaits has come back. */

@@ -1,5 +1,8 @@
 import type { FormatSpec } from '../format/types.ts'
 import type { SinkSpec } from '../delivery/types.ts'
+import type { StagesSpec } from '../transform/spec.ts'
+
+export type { DeaggregateSpec, StagesSpec } from '../transform/spec.ts'
 
 export type Json = null | boolean | number | string | readonly Json[] | { readonly [k: string]: Json | undefined }
 export type JsonObject = { readonly [k: string]: Json | undefined }
@@ -10,16 +13,6 @@ export type SourceSpec =
   /** A hydrant stream of that name. */
   | { readonly type: 'stream'; readonly stream: string; readonly start: 'earliest' | 'latest' }
 
-/** De-aggregation of several records in one (firehose.md §6.4). Delimiter base64. */
-export type DeaggregateSpec = { readonly type: 'json' } | { readonly type: 'delimited'; readonly delimiter: string }
-
-export interface StagesSpec {
-  readonly deaggregate: DeaggregateSpec | null
-  /** gunzip every record (CloudWatch Logs). */
-  readonly decompress: boolean
-  /** Replace a CloudWatch Logs envelope by its messages; needs decompress. */
-  readonly extractMessages: boolean
-}
 export interface BufferSpec {
   /** Uncompressed bytes that end a cut. */
   readonly sizeBytes: number

@@ -55,7 +55,12 @@ export interface StagesResult {
   readonly entered: number
   /** A rejected record as it entered, after de-aggregation and before anything else: what its error line holds. A view, until release. */
   rawOf(r: Drop): Uint8Array
+  /** Its index after de-aggregation in this batch; -1 for a record that de-aggregation itself refused. */
+  indexOf(r: Drop): number
 }
+
+/** Takes decided records out after de-aggregation, before any other stage sees them; adds their rejections. */
+export type Force = (split: WorkBatch, rejected: Rejection[]) => WorkBatch
 
 const order = (a: Drop, b: Drop): number => a.origin - b.origin || a.sub - b.sub
 
@@ -66,14 +71,20 @@ const order = (a: Drop, b: Drop): number => a.origin - b.origin || a.sub - b.sub
 export async function runStages(
   stages: readonly Stage[],
   source: RecordBatch,
-  c: { readonly signal: AbortSignal; readonly replay: boolean },
+  c: { readonly signal: AbortSignal; readonly replay: boolean; readonly force?: Force },
 ): Promise<StagesResult> {
   let batch = asWorkBatch(source)
   let first = batch
   let entered = batch.count
   const rejected: Rejection[] = []
   const dropped: Drop[] = []
+  let forced = false
+  const force = (): void => {
+    if (!forced && c.force) batch = c.force(batch, rejected)
+    forced = true
+  }
   for (const [i, stage] of stages.entries()) {
+    if (!stage.splits) force()
     if (stage.splits && i > 0) throw new Error(`stage ${stage.name} splits records: it must be the first, it is number ${i + 1}`)
     const result = await stage.apply(batch, c)
     for (const r of result.rejected) rejected.push(r)
@@ -84,19 +95,25 @@ export async function runStages(
       entered = batch.count + rejected.length + dropped.length
     }
   }
+  force()
   if (batch.count + rejected.length + dropped.length !== entered) {
     const sum = `${batch.count} out + ${rejected.length} rejected + ${dropped.length} dropped`
     throw new Error(`stages lost or made records: ${entered} entered, ${sum}`)
   }
-  if (stages.length > 1) {
+  if (stages.length > 1 || c.force) {
     rejected.sort(order)
     dropped.sort(order)
   }
-  return { batch, rejected, dropped, entered, rawOf: (r) => rawOf(first, r) }
+  const indexOf = (r: Drop): number => find(first, r)
+  const rawOf = (r: Drop): Uint8Array => {
+    const at = find(first, r)
+    return (at === -1 ? valueOf(first.source, r.origin) : valueOf(first, at)) ?? new Uint8Array(0)
+  }
+  return { batch, rejected, dropped, entered, rawOf, indexOf }
 }
 
-/** Finds (origin, sub) in a batch ordered by them; a record that de-aggregation itself refused is in the source only. */
-function rawOf(b: WorkBatch, r: Drop): Uint8Array {
+/** Finds (origin, sub) in a batch ordered by them. */
+function find(b: WorkBatch, r: Drop): number {
   let low = 0
   let high = b.count
   while (low < high) {
@@ -105,6 +122,5 @@ function rawOf(b: WorkBatch, r: Drop): Uint8Array {
     if (order(at, r) < 0) low = middle + 1
     else high = middle
   }
-  const found = low < b.count && b.origin[low] === r.origin && b.sub[low] === r.sub
-  return (found ? valueOf(b, low) : valueOf(b.source, r.origin)) ?? new Uint8Array(0)
+  return low < b.count && b.origin[low] === r.origin && b.sub[low] === r.sub ? low : -1
 }

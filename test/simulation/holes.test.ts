@@ -207,18 +207,19 @@ test('row 13: objects that vanish at once are doubled only inside the documented
   expect(doubled).toBeLessThanOrEqual(crashes * 16 * 11)
 })
 
+function givingUp(): ReturnType<typeof specOf> {
+  const s = specOf({ size: 100 })
+  return { ...s, sink: { ...s.sink, retry: { durationMs: 2_000, baseMs: 50, maxMs: 200 } }, rejects: { ...s.sink, type: 'backup' } }
+}
+
 describe('row 16: giving up to the backup', () => {
-  const spec = (): ReturnType<typeof specOf> => {
-    const s = specOf({ size: 100 })
-    return { ...s, sink: { ...s.sink, retry: { durationMs: 2_000, baseMs: 50, maxMs: 200 } }, rejects: { ...s.sink, type: 'backup' } }
-  }
   for (const point of ['decide.before', 'decide.after', 'backup.put.before', 'backup.put.after', 'advance.before']) {
     test(`killed at ${point}, then the sink heals: every id once, in the sink or in the backup`, async () => {
       const { w, all } = start(14, 30)
       w.storeFault = ({ key, life }) => (key.startsWith('out/') && life.n === 1 ? 'fail' : null)
       dieAt(w, point)
-      expect((await live(w, {}, spec())).end).toBe('died')
-      expect((await live(w, {}, spec())).end).toBe('drained')
+      expect((await live(w, {}, givingUp())).end).toBe('died')
+      expect((await live(w, {}, givingUp())).end).toBe('drained')
       const backup = [...w.objects.keys()].filter((k) => k.startsWith('errors/'))
       const lines = [...w.objects].flatMap(([, o]) => Buffer.from(o.bytes).toString().split('\n')).filter((l) => l !== '')
       expect(lines.toSorted()).toEqual(all.toSorted())
@@ -244,16 +245,17 @@ test('row 19: a cut keeps the spec it was recorded with, at whatever commit the 
   }
 })
 
+async function recorded(): Promise<{ w: World; cut: { start: number; end: number } }> {
+  const { w } = start(16, 30)
+  dieAt(w, 'object.put.before')
+  await live(w)
+  const note = parseNote(w.committed?.note ?? '')
+  const length = note.cuts[0]?.length ?? 0
+  expect(length).toBeGreaterThan(2)
+  return { w, cut: { start: note.position, end: note.position + length } }
+}
+
 describe('row 24: retention has passed a recorded cut', () => {
-  async function recorded(): Promise<{ w: World; cut: { start: number; end: number } }> {
-    const { w } = start(16, 30)
-    dieAt(w, 'object.put.before')
-    await live(w)
-    const note = parseNote(w.committed?.note ?? '')
-    const length = note.cuts[0]?.length ?? 0
-    expect(length).toBeGreaterThan(2)
-    return { w, cut: { start: note.position, end: note.position + length } }
-  }
   test('its object stands: done', async () => {
     const { w } = start(16, 30)
     dieAt(w, 'object.put.after')

@@ -28,7 +28,6 @@ export class MemoryMeta {
   }
 }
 
-// eslint-disable-next-line require-await
 async function* rows(all: readonly Versioned[]): AsyncIterable<Versioned> {
   yield* all
 }

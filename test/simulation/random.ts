@@ -6,7 +6,7 @@ const BOUND = 24 * 3_600_000
  * One seeded run: a producer, lives that die at random fail points, a store that refuses, hangs and loses answers. Throws with the
  * seed when a record is lost or doubled, or when the lane does not finish once the faults have stopped.
  */
-export async function runSeed(seed: number, o: { loseNotes?: boolean } = {}): Promise<void> {
+export async function runSeed(seed: number, o: { loseNotes?: boolean } = {}): Promise<ReadonlyMap<string, number>> {
   const w = new World(seed)
   const r = w.random
   const spec = specOf({ size: 50 + r.int(600), intervalMs: r.int(4) * 400, prefix: r.chance(0.5) ? 'out/' : 'out/!{timestamp:HH}/' })
@@ -37,9 +37,17 @@ export async function runSeed(seed: number, o: { loseNotes?: boolean } = {}): Pr
     }
     await produced
     audit(w, all)
+    return reached(w)
   } catch (e) {
     throw new Error(`seed ${seed}${o.loseNotes ? ' with lost notes' : ''}: ${e instanceof Error ? e.message : String(e)}`, { cause: e })
   }
+}
+
+/** How often each fault was met: one that never happened proved nothing. */
+function reached(w: World): ReadonlyMap<string, number> {
+  const counts = new Map<string, number>([['lives', w.lives]])
+  for (const e of w.events) counts.set(e.type, (counts.get(e.type) ?? 0) + 1)
+  return counts
 }
 
 async function produce(w: World, all: readonly string[]): Promise<void> {

@@ -193,8 +193,7 @@ export class Life {
         await misbehave(world.storeFault({ op: 'head', key, life: this }))
         return stored(key)
       },
-      // eslint-disable-next-line require-yield
-      async *read() {
+      read: () => {
         throw new Error('not used')
       },
       abortUploads: () => Promise.resolve(0),
