@@ -44,6 +44,11 @@ interface Running {
   done: Promise<void>
 }
 
+/** I14: a sink that keeps order gets one cut at a time. */
+export function openCutsOf(ordered: boolean, most: number): number {
+  return ordered ? 1 : most
+}
+
 /** Runs a lane for every shard that the source assigns, starts it again after passing faults, stops it where an operator must look. */
 export class Lanes implements LaneHandler {
   readonly #o: LanesOptions
@@ -153,7 +158,7 @@ export class Lanes implements LaneHandler {
       current: () => o.current(),
       flow: (hash) => o.flow(hash),
       onGap: o.onGap,
-      maxOpenCuts: o.ordered ? 1 : o.openCuts,
+      maxOpenCuts: openCutsOf(o.ordered, o.openCuts),
       signal,
       drain: r.drain.signal,
       until: () => o.until(r.lane.shard),

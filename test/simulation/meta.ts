@@ -5,6 +5,10 @@ export class MemoryMeta {
   readonly #rows = new Map<string, Versioned>()
   #version = 0
 
+  has(key: string): boolean {
+    return this.#rows.has(key)
+  }
+
   of(life: { living(): Promise<void> }): MetaStore {
     return {
       get: async (key) => {

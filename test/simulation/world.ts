@@ -18,6 +18,7 @@ import { bodyWriter, MemoryBudget } from '../../core/pipeline/budget.ts'
 import type { LaneContext } from '../../core/pipeline/context.ts'
 import { buildFlow, type Flow } from '../../core/pipeline/flow.ts'
 import { encodeIdentity, identityOf } from '../../core/pipeline/identity.ts'
+import { openCutsOf } from '../../core/pipeline/lanes.ts'
 import { runLane } from '../../core/pipeline/pipeline.ts'
 import type { PipelineSpec } from '../../core/pipeline/spec.ts'
 import { Registry } from '../../core/registry/registry.ts'
@@ -62,6 +63,10 @@ export class World {
   /** Called when a fail point is reached; true = the process dies here. */
   crash: (point: string, life: Life) => boolean = () => false
   onAppend: (() => void)[] = []
+  /** Watchers: an object became visible; a state was stored; a put is under way (after its effect() and before it shows). */
+  onStored: (metadata: Readonly<Record<string, string>>) => void = () => {}
+  onCommit: (c: Committed) => void = () => {}
+  onPut: (metadata: Readonly<Record<string, string>>, sleep: (ms: number) => Promise<void>) => Promise<void> = () => Promise.resolve()
 
   constructor(seed: number) {
     this.random = new Seeded(seed)
@@ -182,7 +187,10 @@ export class Life {
         for await (const piece of o.open()) chunks.push(piece)
         await world.clock.sleep(1 + world.random.int(20))
         await this.living()
+        await world.onPut(o.metadata, (ms) => world.clock.sleep(ms))
+        await this.living()
         const existed = stored(o.key)
+        if (!existed) world.onStored(o.metadata)
         if (!existed) world.objects.set(o.key, { bytes: Buffer.concat(chunks), metadata: o.metadata, by: this.n })
         if (fault === 'applied') throw new RetryableError('Lost', 'the answer was lost')
         await c.failpoint('object.put.after')
@@ -243,6 +251,7 @@ export class Life {
           const write = (): void => {
             world.committed = { offset: s.position, leaderEpoch: s.leaderEpoch, note: s.note }
             world.history.push(world.committed)
+            world.onCommit(world.committed)
           }
           await world.clock.sleep(delayMs)
           await this.living()
@@ -324,7 +333,7 @@ export class Life {
       current,
       flow,
       onGap: this.#o.onGap ?? 'stop',
-      maxOpenCuts: this.#o.maxOpenCuts ?? 16,
+      maxOpenCuts: openCutsOf(this.#o.ordered ?? false, this.#o.maxOpenCuts ?? 16),
       signal: this.end.signal,
       drain: this.drain.signal,
       until: () => null,
@@ -343,6 +352,8 @@ export class Life {
 }
 
 export interface LifeOptions {
+  /** The sink takes one cut at a time. */
+  readonly ordered?: boolean
   readonly commitsOverlap?: boolean
   readonly unguarded?: boolean
   readonly stages?: readonly Stage[]
