@@ -144,7 +144,16 @@ export async function rig(o: Partial<FrontDoorOptions> & { maxStreams?: number }
   const door = await startFrontDoor({
     listen: { host: '127.0.0.1', port: 0 },
     gate: openGate(),
-    services: [firehoseService({ streams, ingest, account: ACCOUNT, region: REGION, ...(maxStreams === undefined ? {} : { maxStreams }) })],
+    services: [
+      firehoseService({
+        streams,
+        ingest,
+        account: ACCOUNT,
+        region: REGION,
+        events: eventBus([(e) => events.push(e)]),
+        ...(maxStreams === undefined ? {} : { maxStreams }),
+      }),
+    ],
     host: realHost(),
     events: eventBus([(e) => events.push(e)]),
     log: quiet,

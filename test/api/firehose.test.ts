@@ -290,6 +290,11 @@ describe('puts', () => {
     const many = await call('PutRecordBatch', batch)
     const entry = { ErrorCode: 'ServiceUnavailableException', ErrorMessage: 'Slow down.' }
     expect([many.status, many.body]).toEqual([200, { FailedPutCount: 2, Encrypted: false, RequestResponses: [entry, entry] }])
+    const told = r.events.flatMap((e) => (e.type === 'records.refused' ? [[e.stream, e.records, e.code]] : []))
+    expect(told).toEqual([
+      ['a', 1, 'DiskFull'],
+      ['a', 2, 'DiskFull'],
+    ])
   })
   test('the outcome is unknown: said so, never as a clean refusal', async () => {
     await create()

@@ -13,10 +13,13 @@ import {
   UntagDeliveryStreamCommand,
   UpdateDestinationCommand,
 } from '@aws-sdk/client-firehose'
+import { SignatureV4 } from '@smithy/signature-v4'
+import { connect } from 'node:http2'
 import { expect, test } from 'vitest'
 import { realHost } from '../../core/host/host.ts'
 import { sigv4Gate } from '../../core/api/sigv4.ts'
 import { ACCOUNT, REGION, rig, S3 } from './fakes.ts'
+import { Sha } from './sha.ts'
 
 const key = { accessKey: 'AKIAIOSFODNN7EXAMPLE', secretKey: 'wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY' }
 const gate = (): ReturnType<typeof sigv4Gate> => sigv4Gate({ keys: [key], region: REGION, account: ACCOUNT, clock: realHost().clock })
@@ -77,6 +80,43 @@ test('the unmodified AWS SDK does every operation, signed', async () => {
       message: `Firehose orders under account ${ACCOUNT} not found.`,
       $metadata: { httpStatusCode: 400, requestId: expect.stringMatching(/^[0-9a-f-]{36}$/) as string },
     })
+  } finally {
+    client.destroy()
+    await r.close()
+  }
+})
+
+test('the same signature over HTTP/2 without TLS, where the host is :authority', async () => {
+  const r = await rig({ gate: gate() })
+  const client = connect(r.url)
+  try {
+    const { host } = new URL(r.url)
+    const signer = new SignatureV4({
+      service: 'firehose',
+      region: REGION,
+      credentials: { accessKeyId: key.accessKey, secretAccessKey: key.secretKey },
+      sha256: Sha as never,
+      applyChecksum: false,
+    })
+    const signed = await signer.sign({
+      method: 'POST',
+      protocol: 'http:',
+      hostname: host,
+      path: '/',
+      query: {},
+      headers: { host, 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': 'Firehose_20150804.ListDeliveryStreams' },
+      body: '{}',
+    })
+    const ask = async (body: string): Promise<unknown> => {
+      const { host: _, ...headers } = signed.headers
+      const req = client.request({ ':method': 'POST', ':path': '/', ...headers })
+      req.end(body)
+      let text = ''
+      for await (const chunk of req) text += String(chunk)
+      return JSON.parse(text)
+    }
+    expect(await ask('{}')).toEqual({ DeliveryStreamNames: [], HasMoreDeliveryStreams: false })
+    expect(await ask('{ }')).toMatchObject({ __type: 'InvalidSignatureException' })
   } finally {
     client.destroy()
     await r.close()

@@ -3,6 +3,7 @@ import { ControlError } from '../../pipeline/control.ts'
 import { ApiError, internalFailure, invalidArgument } from '../errors.ts'
 import type { JsonRecord } from '../json/parse.ts'
 import { accessDenied } from '../principal.ts'
+import type { Events } from '../../telemetry/events.ts'
 import type { Call } from '../service.ts'
 
 /** What the Firehose operations work against. */
@@ -11,6 +12,8 @@ export interface FirehoseContext {
   readonly ingest: Ingest
   readonly account: string
   readonly region: string
+  /** Told of puts that an existing stream refused. */
+  readonly events?: Events
   /** Streams that may exist at once; limits.deliveryStreams when absent. */
   readonly maxStreams?: number
 }

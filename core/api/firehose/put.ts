@@ -60,6 +60,7 @@ async function putRecord(c: FirehoseContext, call: Call): Promise<string> {
     return `{"RecordId":"${recordId(recordIdPrefix(at.topicId, at.shard), at.baseOffset)}","Encrypted":false}`
   } catch (e) {
     if (!(e instanceof AppendError)) throw putError(c, name, e)
+    c.events?.emit({ type: 'records.refused', stream: name, records: 1, code: e.code })
     // 'unknown' must not look like a clean refusal: the record may be stored
     throw e.stored === 'no' ? unavailable(SLOW_DOWN, e) : internalFailure(e)
   }
@@ -78,6 +79,7 @@ async function putRecordBatch(c: FirehoseContext, call: Call): Promise<string> {
     return `${out}]}`
   } catch (e) {
     if (!(e instanceof AppendError)) throw putError(c, name, e)
+    c.events?.emit({ type: 'records.refused', stream: name, records: batch.count, code: e.code })
     const entry =
       e.stored === 'no'
         ? `{"ErrorCode":"ServiceUnavailableException","ErrorMessage":"${SLOW_DOWN}"}`
