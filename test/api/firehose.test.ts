@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from 'node:fs'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { ControlError } from '../../core/pipeline/control.ts'
 import { specOf } from '../../core/api/firehose/document.ts'
@@ -5,8 +6,10 @@ import { mergeDestination } from '../../core/api/firehose/update.ts'
 import { firehoseService } from '../../core/api/firehose/index.ts'
 import { firehose } from '../../core/api/shapes.generated.ts'
 import { principalOf } from '../../core/api/principal.ts'
+import { sigv4Gate } from '../../core/api/sigv4.ts'
+import { realHost } from '../../core/host/host.ts'
 import { AppendError } from '../../core/sdk/log.ts'
-import { ACCOUNT, FakeIngest, FakeStreams, REGION, rig, S3, type Answer, type Rig } from './fakes.ts'
+import { ACCOUNT, FakeIngest, FakeStreams, post, REGION, rig, S3, type Answer, type Rig } from './fakes.ts'
 
 let r: Rig
 beforeEach(async () => {
@@ -316,19 +319,20 @@ describe('puts', () => {
   })
 })
 
+const inputs: Record<string, object> = {
+  CreateDeliveryStream: { ExtendedS3DestinationConfiguration: S3 },
+  PutRecord: { Record: { Data: '' } },
+  PutRecordBatch: { Records: [{ Data: '' }] },
+  TagDeliveryStream: { Tags: [{ Key: 'a' }] },
+  UntagDeliveryStream: { TagKeys: ['a'] },
+  UpdateDestination: { CurrentDeliveryStreamVersionId: '1', DestinationId: ID, ExtendedS3DestinationUpdate: {} },
+}
+
 test('every operation refuses a principal that may not', async () => {
   const streams = new FakeStreams()
   const service = firehoseService({ streams, ingest: new FakeIngest(streams), account: ACCOUNT, region: REGION })
   expect([...service.operations.keys()].toSorted()).toEqual(Object.keys(firehose.operations).toSorted())
   streams.add('a', { document: S3, spec: specOf('a', S3) })
-  const inputs: Record<string, object> = {
-    CreateDeliveryStream: { ExtendedS3DestinationConfiguration: S3 },
-    PutRecord: { Record: { Data: '' } },
-    PutRecordBatch: { Records: [{ Data: '' }] },
-    TagDeliveryStream: { Tags: [{ Key: 'a' }] },
-    UntagDeliveryStream: { TagKeys: ['a'] },
-    UpdateDestination: { CurrentDeliveryStreamVersionId: '1', DestinationId: ID, ExtendedS3DestinationUpdate: {} },
-  }
   const outsider = principalOf({ accessKey: 'AKID', allow: ['firehose:*'], streams: ['other'] })
   for (const [name, operation] of service.operations) {
     const body = new Uint8Array(Buffer.from(JSON.stringify({ DeliveryStreamName: 'a', ...inputs[name] })))
@@ -340,4 +344,41 @@ test('every operation refuses a principal that may not', async () => {
         message: expect.stringContaining(`firehose:${name} on resource: arn:aws:firehose`) as string,
       })
   }
+})
+
+test('no operation is reached without a signature, or with a wrong one', async () => {
+  const gate = sigv4Gate({ keys: [{ accessKey: 'AKID', secretKey: 'secret' }], region: REGION, account: ACCOUNT, clock: realHost().clock })
+  const closed = await rig({ gate })
+  try {
+    const stamp = new Date().toISOString().replace(/[-:]|\.\d{3}/g, '')
+    const names = 'content-type;host;x-amz-date;x-amz-target'
+    const scope = `AKID/${stamp.slice(0, 8)}/${REGION}/firehose/aws4_request`
+    const wrong = {
+      'x-amz-date': stamp,
+      authorization: `AWS4-HMAC-SHA256 Credential=${scope}, SignedHeaders=${names}, Signature=${'0'.repeat(64)}`,
+    }
+    for (const name of Object.keys(firehose.operations)) {
+      const target = { 'x-amz-target': `Firehose_20150804.${name}` }
+      const body = JSON.stringify({ DeliveryStreamName: 'a', ...inputs[name] })
+      const codes = [
+        await post(closed.door.address.port, target, body),
+        await post(closed.door.address.port, { ...target, ...wrong }, body),
+      ]
+      expect(
+        codes.map((a) => a.body['__type']),
+        name,
+      ).toEqual(['MissingAuthenticationTokenException', 'InvalidSignatureException'])
+    }
+    expect([closed.streams.all.size, closed.ingest.puts]).toEqual([0, 0])
+  } finally {
+    await closed.close()
+  }
+})
+
+test('only the gate makes principals', () => {
+  const folder = new URL('../../core/', import.meta.url)
+  const makers = readdirSync(folder, { recursive: true, encoding: 'utf8' })
+    .filter((f) => f.endsWith('.ts') && !f.includes('node_modules'))
+    .filter((f) => readFileSync(new URL(f, folder), 'utf8').includes('principalOf('))
+  expect(makers.toSorted()).toEqual(['api/principal.ts', 'api/sigv4.ts'])
 })
