@@ -24,6 +24,8 @@ export interface Shared {
   readonly log: Logger
   readonly budget: ByteBudget
   readonly deadlines: Deadlines
+  /** A request that has not been answered after so long, waiting and working, is answered anyway. */
+  readonly lifeMs: number
   /** Bodies that are being read, for the sweep of slow ones. */
   readonly reading: Set<Exchange>
   readonly bodyBytes: number
@@ -53,6 +55,7 @@ export class Exchange {
   #held = 0
   #leaveLine: (() => void) | null = null
   #readingSince = 0
+  #answered = false
   #over = false
 
   constructor(s: Shared, req: Request, res: Response) {
@@ -133,6 +136,13 @@ export class Exchange {
     this.#refuse(new ApiError('RequestTimeoutException', `The request body came too slowly: ${this.#received} bytes.`, { status: 408 }))
   }
 
+  /** Called by the sweep: no request stays for ever, whatever its operation does. */
+  checkAge(now: number): void {
+    if (this.#answered || now - this.#startedAt <= this.#s.lifeMs) return
+    if (this.#running()) this.#fail(internalFailure(new Error(`${this.#operationName} gave no answer within ${this.#s.lifeMs} ms`)))
+    else this.#refuse(unavailable('Slow down.'))
+  }
+
   #ended(): void {
     if (this.#over || (this.#body === null && this.#chunks === null)) return
     this.#s.reading.delete(this)
@@ -186,6 +196,8 @@ export class Exchange {
   #answer(status: number, body: string, error: ApiError | undefined, close: boolean): void {
     const res = this.#res
     const s = this.#s
+    if (this.#answered) return this.#release() // the age was up before the operation was done
+    this.#answered = true
     if (!this.#over && !res.headersSent) {
       const length = Buffer.byteLength(body)
       const headers: Record<string, string | number> = {

@@ -106,6 +106,7 @@ class Door {
       log: o.log,
       budget: new ByteBudget(bounds.httpInFlightBytes),
       deadlines: new Deadlines(o.host.clock, bounds.httpHandlerMs),
+      lifeMs: bounds.httpRequestMs + bounds.httpHandlerMs,
       reading: new Set(),
       bodyBytes: bounds.httpBodyBytes,
       newRequestId: requestIds(o.host),
@@ -173,6 +174,7 @@ class Door {
     this.#stopSweep = this.#host.clock.timer(1_000, () => {
       const now = this.#host.clock.monotonic()
       for (const e of this.#shared.reading) e.checkPace(now)
+      for (const e of this.exchanges) e.checkAge(now)
       this.#sweep()
     })
   }

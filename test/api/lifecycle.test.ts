@@ -35,6 +35,22 @@ describe('slow clients', () => {
     expect(got).toContain('The request body came too slowly')
     expect((await put()).status).toBe(200)
   })
+  test('an operation that never answers: 500, and what it held is free', async () => {
+    const still = new StillHost()
+    await open({ host: still.host, limits: { httpBodyBytes: 10_000, httpInFlightBytes: 10_000 } })
+    const { promise, resolve: go } = Promise.withResolvers<void>()
+    r.ingest.gate = promise
+    const hanging = post(port(), TARGET, putBody(6_000))
+    await expect.poll(() => r.door.inFlight()).toBe(1)
+    const waiting = post(port(), TARGET, putBody(6_000))
+    await expect.poll(() => r.door.inFlight()).toBe(2)
+    still.advance(limits.httpRequestMs + limits.httpHandlerMs + 2_000)
+    expect([(await hanging).status, (await hanging).body['__type']]).toEqual([500, 'InternalFailure'])
+    go()
+    expect([200, 503]).toContain((await waiting).status)
+    expect((await put()).status).toBe(200)
+    expect(r.events.filter((e) => e.type === 'request.handled').length).toBe(3)
+  })
   test('a connection that says nothing is closed', async () => {
     await open({ limits: { httpIdleMs: 100 } })
     expect(await raw('')).toBe('')
