@@ -41,6 +41,8 @@ export const limits = {
   /** Appends waiting for the disk, per stream: beyond it puts get a retriable error. */
   logPendingBytes: 64 * MiB,
   /** Address space of a stream at its opening; it grows by itself. 5,000 streams must fit into 47 bits. */
+  /** Memory of rows that were read, kept for the next ones, all streams together. */
+  logReadPoolBytes: 16 * MiB,
   logMapBytes: 256 * MiB,
   /** Pending bytes at which merging gains nothing more. */
   logFlushBytes: 256 * KiB,

@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib'
 import { NONE, type RecordBatch } from '../sdk/batch.ts'
 
-const HEADER = 28 // position u64, arrivalMs u64, key, value, headers length i32, little-endian
+const HEADER_WORDS = 7 // position u64, arrivalMs u64, key, value, headers length i32 (NONE = −1); little-endian, as the log asserts of the machine
 
 /**
  * D: what a range of records was, independent of how it was batched. Two CRC-32 (IEEE), because zlib's runs at
@@ -12,7 +12,7 @@ export class RecordDigest {
   #headers = 0
   #content = 0
   records = 0
-  #scratch = new DataView(new ArrayBuffer(0))
+  #scratch = new Uint32Array(0)
 
   add(b: RecordBatch): void {
     if (b.count === 0) return
@@ -22,17 +22,17 @@ export class RecordDigest {
   }
 
   #addHeaders(b: RecordBatch): void {
-    const { keyStart, keyEnd, valueStart, valueEnd, headerStart, headerEnd, position, arrivalMs } = b
-    if (this.#scratch.byteLength < b.count * HEADER) this.#scratch = new DataView(new ArrayBuffer(b.count * HEADER))
+    const { count, keyStart, keyEnd, valueStart, valueEnd, headerStart, headerEnd, position, arrivalMs } = b
+    if (this.#scratch.length < count * HEADER_WORDS) this.#scratch = new Uint32Array(count * HEADER_WORDS)
     const s = this.#scratch
-    for (let i = 0, at = 0; i < b.count; i++, at += HEADER) {
-      putSafeInteger(s, at, position[i]!)
-      putSafeInteger(s, at + 8, arrivalMs[i]!)
-      s.setInt32(at + 16, keyEnd[i] === NONE ? -1 : keyEnd[i]! - keyStart[i]!, true)
-      s.setInt32(at + 20, valueEnd[i] === NONE ? -1 : valueEnd[i]! - valueStart[i]!, true)
-      s.setInt32(at + 24, headerStart && headerEnd ? headerEnd[i]! - headerStart[i]! : -1, true)
+    for (let i = 0, at = 0; i < count; i++) {
+      at = putSafeInteger(s, at, position[i]!)
+      at = putSafeInteger(s, at, arrivalMs[i]!)
+      s[at++] = keyEnd[i] === NONE ? NONE : keyEnd[i]! - keyStart[i]!
+      s[at++] = valueEnd[i] === NONE ? NONE : valueEnd[i]! - valueStart[i]!
+      s[at++] = headerStart && headerEnd ? headerEnd[i]! - headerStart[i]! : NONE
     }
-    this.#headers = crc32(new Uint8Array(s.buffer, 0, b.count * HEADER), this.#headers)
+    this.#headers = crc32(new Uint8Array(s.buffer, 0, count * HEADER_WORDS * 4), this.#headers)
   }
 
   /** Neighbouring pieces are joined before the call: one native call for a batch whose values lie back to back. */
@@ -63,9 +63,12 @@ export class RecordDigest {
   }
 }
 
-function putSafeInteger(v: DataView, at: number, n: number): void {
-  v.setUint32(at, n % 0x1_0000_0000, true)
-  v.setUint32(at + 4, Math.floor(n / 0x1_0000_0000), true)
+/** u64 as two words; `>>> 0` is the remainder of 2^32. */
+function putSafeInteger(words: Uint32Array, at: number, n: number): number {
+  const low = n >>> 0
+  words[at] = low
+  words[at + 1] = (n - low) / 0x1_0000_0000
+  return at + 2
 }
 
 function hex8(n: number): string {

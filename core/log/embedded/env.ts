@@ -189,6 +189,11 @@ export class Env {
     }
   }
 
+  /** The value in lmdb's own buffer: good until the next read of any environment. */
+  peek(key: Uint8Array): Uint8Array | undefined {
+    const shared = this.#data.getBinaryFast(key)
+    return shared && new Uint8Array(shared.buffer, shared.byteOffset, shared.length)
+  }
   /** A private copy. */
   get(key: Uint8Array): Uint8Array | undefined {
     return this.#data.getBinary(key)

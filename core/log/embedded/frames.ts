@@ -160,8 +160,15 @@ export interface Row extends RowStamp {
 
 const nothing = (): void => {}
 
+/** Room for what a row does not hold itself, where the reader has it: positions and arrivals, and what happens at release. */
+export interface RowRoom {
+  /** Twice as many as records. */
+  readonly numbers: Float64Array
+  release(): void
+}
+
 /** Reads a row back. `frame` is a private copy (offset a multiple of 4); the batch is made of views of it. */
-export function decodeRow(frame: Uint8Array, where: string): Row {
+export function decodeRow(frame: Uint8Array, where: string, room?: RowRoom): Row {
   if (frame.length < HEAD) throw new CorruptRowError(where, `a row of ${frame.length} bytes is shorter than its head`)
   const view = new DataView(frame.buffer, frame.byteOffset, frame.length)
   const magic = view.getUint32(0, true)
@@ -181,7 +188,8 @@ export function decodeRow(frame: Uint8Array, where: string): Row {
   const baseOffset = view.getFloat64(16, true)
   const appendTimeMs = view.getFloat64(24, true)
   const tables = new Uint32Array(frame.buffer, frame.byteOffset + HEAD, columns * count)
-  const position = new Float64Array(count)
+  const numbers = room && room.numbers.length >= 2 * count ? room.numbers : new Float64Array(2 * count)
+  const position = numbers.subarray(0, count)
   for (let i = 0; i < count; i++) position[i] = baseOffset + i
   const batch: RecordBatch = {
     count,
@@ -192,8 +200,8 @@ export function decodeRow(frame: Uint8Array, where: string): Row {
     valueEnd: tables.subarray(3 * count, 4 * count),
     ...(headers ? { headerStart: tables.subarray(4 * count, 5 * count), headerEnd: tables.subarray(5 * count) } : {}),
     position,
-    arrivalMs: new Float64Array(count).fill(appendTimeMs),
-    release: nothing,
+    arrivalMs: numbers.subarray(count, 2 * count).fill(appendTimeMs),
+    release: room ? () => room.release() : nothing,
   }
   return { baseOffset, appendTimeMs, leaderEpoch: view.getUint32(32, true), batch }
 }

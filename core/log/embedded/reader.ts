@@ -3,6 +3,7 @@ import { sliceBatch, type RecordBatch } from '../../sdk/batch.ts'
 import { DivergedError, OutOfRangeError, type ReadResult } from '../../sdk/log.ts'
 import type { Clock } from '../../sdk/host.ts'
 import type { Env } from './env.ts'
+import { FramePool } from './frame-pool.ts'
 import { CorruptRowError, decodeRow } from './frames.ts'
 import type { RowKey } from './keys.ts'
 import type { Partition } from './partition.ts'
@@ -83,7 +84,7 @@ function collect(p: Partition, env: Env, from: number, maxBytes: number): ReadRe
       throw new CorruptRowError(`${where} offset ${next}`, `the row there holds [${row.baseOffset}, ${row.baseOffset + row.count})`)
     }
     const batch = load(env, row, where)
-    batches.push(skip === 0 ? batch : sliceBatch(batch, skip, batch.count))
+    batches.push(skip === 0 ? batch : sliceBatch(batch, skip, batch.count, () => batch.release()))
     bytes += row.bytes
     next = row.baseOffset + row.count
     if (bytes >= maxBytes) break
@@ -91,11 +92,23 @@ function collect(p: Partition, env: Env, from: number, maxBytes: number): ReadRe
   return { batches, next, leaderEpoch: first.leaderEpoch, ...boundsOf(p) }
 }
 
+const pool = new FramePool()
+
+/** The row's private copy and the numbers beside it, in memory that comes back at release. */
 function load(env: Env, k: RowKey, where: string): RecordBatch {
   const at = `${where} offset ${k.baseOffset}`
-  const frame = env.get(k.key)
-  if (!frame) throw new CorruptRowError(at, 'the row vanished while it was read')
-  const row = decodeRow(frame.byteOffset % 4 === 0 ? frame : new Uint8Array(frame), at)
+  const stored = env.peek(k.key)
+  if (!stored) throw new CorruptRowError(at, 'the row vanished while it was read')
+  const numbersAt = Math.ceil(stored.length / 8) * 8
+  const buffer = pool.take(numbersAt + 16 * k.count)
+  const frame = new Uint8Array(buffer, 0, stored.length)
+  frame.set(stored)
+  let held = true
+  const release = (): void => {
+    if (held) pool.give(buffer)
+    held = false
+  }
+  const row = decodeRow(frame, at, { numbers: new Float64Array(buffer, numbersAt, 2 * k.count), release })
   const same =
     row.baseOffset === k.baseOffset &&
     row.batch.count === k.count &&
