@@ -164,7 +164,7 @@ async function apply(folder: string, edits: readonly Edit[]): Promise<() => Prom
 
 /** The names of the tests that failed; empty = all green. */
 async function red(folder: string): Promise<string[]> {
-  const args = ['run', '--project', 'unit', ...TESTS, '--bail', '1', '--no-color']
+  const args = ['run', '--project', 'unit', ...TESTS, '--bail', '1', '--no-file-parallelism', '--no-color']
   try {
     await run(process.execPath, [join(folder, 'node_modules/vitest/vitest.mjs'), ...args], {
       cwd: folder,
@@ -175,6 +175,7 @@ async function red(folder: string): Promise<string[]> {
   } catch (e) {
     const { stdout = '', stderr = '' } = e as { stdout?: string; stderr?: string }
     const failed = [...`${stdout}\n${stderr}`.matchAll(/^.*FAIL.*?\.test\.ts > (.*)$/gm)].map((m) => m[1] ?? '')
+    if (failed.length === 0) process.stderr.write(`${stdout}\n${stderr}`)
     return failed.length > 0 ? failed : ['(the run itself failed)']
   }
 }

@@ -66,14 +66,7 @@ export class Folder {
       test: { ...more.test, on, shared: (x) => (shared = x) },
     })
     const api = `http://${daemon.api.host}:${daemon.api.port}`
-    const call: Running['call'] = async (operation, body) => {
-      const r = await fetch(api, {
-        method: 'POST',
-        headers: { 'x-amz-target': `Firehose_20150804.${operation}`, 'content-type': 'application/x-amz-json-1.1' },
-        body: JSON.stringify(body),
-      })
-      return { status: r.status, body: (await r.json()) as Record<string, unknown> }
-    }
+    const call = caller(api)
     return {
       daemon,
       events,
@@ -132,5 +125,17 @@ export class Folder {
       all.push(...(f.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString('utf8').split('\n').filter((l) => l !== '')) // prettier-ignore
     }
     return all
+  }
+}
+
+/** Calls an operation of the Firehose API, unsigned. */
+function caller(api: string): Running['call'] {
+  return async (operation, body) => {
+    const r = await fetch(api, {
+      method: 'POST',
+      headers: { 'x-amz-target': `Firehose_20150804.${operation}`, 'content-type': 'application/x-amz-json-1.1' },
+      body: JSON.stringify(body),
+    })
+    return { status: r.status, body: (await r.json()) as Record<string, unknown> }
   }
 }

@@ -73,12 +73,13 @@ test('sees a moved boundary, a null, a position, an arrival', () => {
   const all = [base, ...others].map((x) => digest([batchOf(x)]))
   expect(new Set(all).size).toBe(all.length)
 })
+function of(steps: [0 | 1 | 2, number][]): string {
+  const d = new OutcomeDigest()
+  for (const [o, n] of steps) d.add(o, n)
+  return d.value()
+}
+
 test('outcomes: the same runs in other steps are the same, another order is not', () => {
-  const of = (steps: [0 | 1 | 2, number][]): string => {
-    const d = new OutcomeDigest()
-    for (const [o, n] of steps) d.add(o, n)
-    return d.value()
-  }
   expect(of([[DELIVERED, 3], [DELIVERED, 2], [REJECTED, 1]])).toBe(of([[DELIVERED, 5], [REJECTED, 0], [REJECTED, 1]])) // prettier-ignore
   expect(of([[DELIVERED, 5], [REJECTED, 1]])).not.toBe(of([[REJECTED, 1], [DELIVERED, 5]])) // prettier-ignore
   expect(of([[DELIVERED, 5], [REJECTED, 1]])).not.toBe(of([[DELIVERED, 5], [DROPPED, 1]])) // prettier-ignore

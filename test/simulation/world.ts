@@ -98,6 +98,11 @@ export class World {
   }
 }
 
+async function misbehave(f: StoreFault): Promise<void> {
+  if (f === 'fail') throw new RetryableError('Test', 'the store refuses')
+  if (f === 'hang') await new Promise(() => {})
+}
+
 export function specOf(o: { size?: number; intervalMs?: number; prefix?: string; version?: string }): PipelineSpec {
   return {
     name: 's',
@@ -171,10 +176,6 @@ export class Life {
     const stored = (key: string): Stored | null => {
       const o = world.objects.get(key)
       return o ? { location: key, size: o.bytes.length, metadata: o.metadata } : null
-    }
-    const misbehave = async (f: StoreFault): Promise<void> => {
-      if (f === 'fail') throw new RetryableError('Test', 'the store refuses')
-      if (f === 'hang') await new Promise(() => {})
     }
     return {
       put: async (o: OutObject, c: AttemptContext) => {
