@@ -5,5 +5,5 @@ import { FAULTS, OPERATIONS, possible } from '../harness/storecase.ts'
 const cases = [10, 1].flatMap((times) => FAULTS.flatMap((fault) => OPERATIONS.map((operation) => ({ fault, operation, times }))))
 scriptedFaults(cases.filter(possible))
 badNetwork(3_000)
-trickle(['500', 'slow-down', 'reset', 'hang', 'error-in-200'], 8, 6_000)
+trickle(['500', 'slow-down', 'reset', 'hang'], 8, 6_000)
 trickle(['500'], 32, 6_000)

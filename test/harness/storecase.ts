@@ -88,12 +88,17 @@ async function send(client: FirehoseClient, r: Running, seed: number): Promise<v
   const parts = pipelineOf(r).size === '6MiB'
   const o = { stream: r.stream, log: r.log, seed }
   if (parts) await load(client, { ...o, records: 7, batch: 3, sizes: [1_000_000], producers: 1 })
-  await load(client, { ...o, records: 100, batch: 20, firstProducer: 5 })
+  await load(client, { ...o, records: parts ? 50 : 400, batch: 20, firstProducer: 5 })
 }
+
+const isApplied = (c: StoreCase): boolean => c.fault === 'late' || c.fault.startsWith('applied')
 
 async function judge(r: Running): Promise<string | null> {
   const happened = r.s3.requests.filter((x) => x.fault !== null).length
-  if (happened !== r.c.times) return `${nameOf(r.c)}: it happened ${happened} times\n${r.s3.logs}`
+  const asked = r.s3.requests.filter((x) => x.operation === r.c.operation).length
+  // what was done in spite of its answer is found by HEAD and not asked for again: then each request of the case must have met the fault
+  const enough = happened === r.c.times || (isApplied(r.c) && happened === asked && happened > 0)
+  if (!enough) return `${nameOf(r.c)}: it happened ${happened} times\n${r.s3.logs}`
   const log = r.s3.logs
   r.s3.reset()
   try {
