@@ -90,6 +90,12 @@ describe('CreateDeliveryStream', () => {
     expect(refused(await create(o))).toEqual(invalid(`${what} is not supported by this server yet.`))
     expect(r.streams.all.size).toBe(0)
   })
+  test('a destination that breaks a rule is refused, and nothing is made', async () => {
+    expect(refused(await create({ ExtendedS3DestinationConfiguration: { ...S3, S3BackupMode: 'Enabled' } }))).toEqual(
+      invalid('S3BackupConfiguration is required when S3BackupMode is Enabled.'),
+    )
+    expect(r.streams.all.size).toBe(0)
+  })
   test('a race that the registry decides', async () => {
     r.streams.create = () => Promise.reject(new ControlError('exists', 'a'))
     expect(refused(await create())).toEqual([400, 'ResourceInUseException', `Firehose a under accountId ${ACCOUNT} already exists`])
@@ -146,6 +152,10 @@ describe('UpdateDestination', () => {
       'ConcurrentModificationException',
       'Cannot update firehose: a since the current version id: 1 and specified version id: 7 do not match',
     ])
+    // the version is judged first: whoever holds an old one must describe again anyway
+    expect((await update({ CurrentDeliveryStreamVersionId: '7', DestinationId: 'x' })).body['__type']).toBe(
+      'ConcurrentModificationException',
+    )
     expect(refused(await update({ DestinationId: 'destinationId-2' }))).toEqual(invalid('Destination Id destinationId-2 not found'))
     expect(refused(await update({ ExtendedS3DestinationUpdate: null }))).toEqual(
       invalid('Exactly one destination configuration is supported for a Firehose'),
