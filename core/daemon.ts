@@ -167,7 +167,7 @@ function openFrontDoor(
     listen: api.listen,
     ...(api.tls ? { tls: api.tls } : {}),
     gate,
-    services: [firehoseService({ streams, ingest, account, region, maxStreams: config.limits.deliveryStreams })],
+    services: [firehoseService({ streams, ingest, account, region, maxStreams: config.limits.deliveryStreams, events })],
     host,
     events,
     log,

@@ -271,3 +271,16 @@ test('a folder is made when it is not there', async () => {
   expect(log.health()).toEqual({ ok: true })
   expect(await log.freeBytes()).toBeGreaterThan(0)
 })
+
+test('row 32: deleted and created again within one second, or with the clock an hour back, a topic has another id', async () => {
+  const host = fakeHost()
+  const { log } = await openLog({ host })
+  const ids = new Set<string>()
+  for (const step of [0, 0, 0, -3_600_000, 0]) {
+    host.nowMs += step
+    const t = await log.createTopic('a', { partitions: 1 })
+    ids.add(t.id)
+    await log.deleteTopic(t)
+  }
+  expect(ids.size).toBe(5)
+})
