@@ -43,6 +43,8 @@ export interface Op {
 export interface Seams {
   /** Address space of an environment at its opening, bytes. */
   readonly mapBytes?: number
+  /** Bytes of rows read through one map, instead of limits.logReadMapBytes. */
+  readonly readMapBytes?: number
   /** Runs before the transaction is given to lmdb; a throw is the answer of the disk. */
   beforeWrite?(dir: string): Promise<void>
   /** Runs after lmdb answered and before anybody learns of it; a throw is a failed flush. */
@@ -67,33 +69,75 @@ export class Env {
   readonly dir: string
   /** Bytes that the file should have had and had not: it was cut off. Reading there answers with an error of its own. */
   readonly missingBytes: number
-  readonly #root: RootDatabase<Uint8Array, Uint8Array>
-  readonly #boot: Database<Uint8Array, Uint8Array>
-  readonly #data: Database<Uint8Array, Uint8Array>
+  #root!: RootDatabase<Uint8Array, Uint8Array>
+  #boot!: Database<Uint8Array, Uint8Array>
+  #data!: Database<Uint8Array, Uint8Array>
   readonly #seams: Seams
   #epoch = 0
   #tail: Promise<unknown> = Promise.resolve()
   #closed = false
+  /** Bytes of rows that were read through this map. */
+  #readBytes = 0
+  #renewing: Promise<void> | null = null
+  /** Why the environment could not be opened again. */
+  #lost: PermanentError | null = null
 
   constructor(dir: string, seams: Seams) {
     this.dir = dir
     this.#seams = seams
+    let missing = 0
+    this.#open(() => (missing = this.#mend()))
+    this.missingBytes = missing
+  }
+
+  /** `beforeUse` runs when the file is open and none of its pages has been read. */
+  #open(beforeUse: () => void): void {
     const o = { encoding: 'binary', keyEncoding: 'binary' } as const
     try {
       this.#root = open<Uint8Array, Uint8Array>({
-        path: dir,
+        path: this.dir,
         ...o,
         maxDbs: 2,
-        mapSize: seams.mapBytes ?? limits.logMapBytes,
+        mapSize: this.#seams.mapBytes ?? limits.logMapBytes,
         overlappingSync: false,
         eventTurnBatching: false, // one write = one transaction, and no internal promise is left unhandled
       })
-      this.missingBytes = this.#mend()
+      beforeUse()
       this.#boot = this.#root.openDB({ name: 'boot', ...o, useVersions: true })
       this.#data = this.#root.openDB({ name: 'data', ...o })
     } catch (e) {
-      throw new PermanentError('Log.Unreadable', `opening ${dir}: ${e instanceof Error ? e.message : String(e)}`, { cause: e })
+      throw new PermanentError('Log.Unreadable', `opening ${this.dir}: ${e instanceof Error ? e.message : String(e)}`, { cause: e })
     }
+  }
+
+  /** Not null while the map is made anew, a matter of microseconds: await it, and look again, right before reading. */
+  get renewing(): Promise<void> | null {
+    return this.#renewing
+  }
+
+  /**
+   * Pages of rows that were read stay resident for as long as they are mapped: reading 1 GB of backlog would make the daemon 1 GB
+   * larger. Closing the environment between two writes and opening it again unmaps them.
+   */
+  async #renew(): Promise<void> {
+    if (this.#closed) return
+    const done = Promise.withResolvers<void>()
+    this.#renewing = done.promise
+    try {
+      await this.#root.close()
+      this.#open(() => {})
+    } catch (e) {
+      this.#lost = new PermanentError('Log.Unreadable', `making the map of ${this.dir} anew: ${String(e)}`, { cause: e })
+    } finally {
+      this.#renewing = null
+      done.resolve()
+    }
+  }
+
+  /** lmdb throws out of a timer when it is read while it closes. */
+  #mustBeOpen(): void {
+    if (this.#lost !== null) throw this.#lost
+    if (this.#renewing !== null) throw new Error(`reading ${this.dir} while its map is made anew: the caller did not await renewing`)
   }
 
   /**
@@ -143,6 +187,7 @@ export class Env {
 
   async #write(ops: readonly Op[]): Promise<void> {
     if (this.#closed) throw new WriteError('unknown', `writing ${this.dir}: it is closed`)
+    if (this.#lost !== null) throw new WriteError('unknown', this.#lost.message, this.#lost)
     let ok: boolean
     try {
       await this.#seams.beforeWrite?.(this.dir)
@@ -191,15 +236,23 @@ export class Env {
 
   /** The value in lmdb's own buffer: good until the next read of any environment. */
   peek(key: Uint8Array): Uint8Array | undefined {
+    this.#mustBeOpen()
     const shared = this.#data.getBinaryFast(key)
+    this.#readBytes += shared?.length ?? 0
+    if (this.#readBytes > (this.#seams.readMapBytes ?? limits.logReadMapBytes)) {
+      this.#readBytes = 0
+      this.#tail = this.#tail.then(() => this.#renew())
+    }
     return shared && new Uint8Array(shared.buffer, shared.byteOffset, shared.length)
   }
   /** A private copy. */
   get(key: Uint8Array): Uint8Array | undefined {
+    this.#mustBeOpen()
     return this.#data.getBinary(key)
   }
   /** Keys with start ≤ key < end, or with `reverse` start ≥ key > end. */
   keys(r: KeyRange): Iterable<Uint8Array> {
+    this.#mustBeOpen()
     return this.#data.getKeys(r)
   }
 

@@ -147,6 +147,7 @@ class Embedded implements EmbeddedLog {
     const { topic, partition } = this.#p.topics.partition(t, index)
     if (at === 'earliest') return partition.logStart
     if (at === 'latest') return partition.stable
+    while (topic.env.renewing !== null) await topic.env.renewing
     return offsetAtTime(partition, topic.env, at.timestampMs)
   }
   trimBefore: Log['trimBefore'] = async (t, index, offset) => {

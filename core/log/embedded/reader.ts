@@ -29,6 +29,10 @@ export async function read(
     const gone = c.gone()
     if (gone !== null) throw gone
     check(p, from, o, c.boot)
+    if (env.renewing !== null) {
+      await env.renewing
+      continue
+    }
     if (from < p.stable) return collect(p, env, from, o.maxBytes)
     const left = until - c.clock.monotonic()
     if (left <= 0) {

@@ -250,6 +250,7 @@ export class Topics {
     for (let removed = 0; ; removed++) {
       const ops: Op[] = []
       let bytes = 0
+      while (topic.env.renewing !== null) await topic.env.renewing
       for (const row of p.rows(topic.env, 0)) {
         if (row.baseOffset + row.count > p.logStart || ops.length === limits.logTrimRows || bytes > limits.logTrimBytes) break
         ops.push({ key: row.key, value: null })
@@ -271,7 +272,10 @@ export class Topics {
     if (retentionMs === undefined || now - topic.retainedAt < limits.retentionEveryMs) return
     topic.retainedAt = now
     const oldest = this.#c.host.clock.now() - retentionMs
-    for (const p of topic.partitions) await this.trimBefore(topic, p, offsetAtTime(p, topic.env, oldest))
+    for (const p of topic.partitions) {
+      while (topic.env.renewing !== null) await topic.env.renewing
+      await this.trimBefore(topic, p, offsetAtTime(p, topic.env, oldest))
+    }
   }
 
   /** Retention is tried again in a minute; a write that must not be trusted poisons the log as any other. */
