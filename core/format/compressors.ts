@@ -2,6 +2,8 @@ import { constants, createDeflateRaw, createGzip, createZstdCompress, type Defla
 import { limits } from '../limits.ts'
 import { exactly } from './body.ts'
 
+const chunkSize = limits.pieceBytes
+
 /** Takes ownership of a chunk of output; awaited before the next one. */
 export type Emit = (chunk: Uint8Array) => Promise<void>
 
@@ -32,6 +34,7 @@ export class StreamCompressor implements Compressor {
   readonly #stream: Gzip | DeflateRaw | ZstdCompress
   readonly #emit: Emit
   #out: Uint8Array[] = []
+  #produced = 0
   #error: Error | null = null
   #reject: ((e: Error) => void) | null = null
   #ended: (() => void) | null = null
@@ -39,7 +42,11 @@ export class StreamCompressor implements Compressor {
   constructor(stream: Gzip | DeflateRaw | ZstdCompress, emit: Emit) {
     this.#stream = stream
     this.#emit = emit
-    stream.on('data', (chunk: Uint8Array) => void this.#out.push(exactly(chunk)))
+    // zlib hands out one buffer of chunkSize piece by piece: views of it waste nothing, unless they are all that ever comes
+    stream.on('data', (chunk: Uint8Array) => {
+      this.#out.push(this.#produced < chunkSize ? exactly(chunk) : chunk)
+      this.#produced += chunk.length
+    })
     stream.on('end', () => this.#ended?.())
     stream.on('error', (e: Error) => this.#fail(e))
     stream.on('close', () => this.#fail(new Error('compressing: the stream was closed')))
@@ -81,8 +88,6 @@ export class StreamCompressor implements Compressor {
     for (const chunk of out) await this.#emit(chunk)
   }
 }
-
-const chunkSize = limits.pieceBytes
 
 /** RFC 1952, one member. mtime is 0; the OS byte is set to 3 (Unix), since zlib writes the system it was built for. */
 export function gzipCompressor(level: number, emit: Emit): Compressor {

@@ -20,6 +20,8 @@ export interface RecordBatch {
   readonly position: Float64Array
   /** The log's timestamp of the record. */
   readonly arrivalMs: Float64Array
+  /** CRC-32 (IEEE) of all of `bytes`, where the log has just checked it; a slice of the batch has none. */
+  readonly crc32?: number
   /** Gives pooled bytes back; called once, by the last holder. */
   release(): void
 }

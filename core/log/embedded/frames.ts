@@ -11,6 +11,7 @@
 import { crc32 } from 'node:zlib'
 import { endianness } from 'node:os'
 import { NONE, type RecordBatch } from '../../sdk/batch.ts'
+import { crc32Combine } from '../../sdk/crc32.ts'
 
 const MAGIC = 0x474c_4948 // "HILG"
 const VERSION = 1
@@ -173,16 +174,18 @@ export function decodeRow(frame: Uint8Array, where: string, room?: RowRoom): Row
   const view = new DataView(frame.buffer, frame.byteOffset, frame.length)
   const magic = view.getUint32(0, true)
   if (magic !== MAGIC) throw new CorruptRowError(where, `magic ${magic.toString(16)} instead of ${MAGIC.toString(16)}`)
-  const sum = crc32(frame.subarray(CRC_FROM))
-  if (sum !== view.getUint32(4, true)) throw new CorruptRowError(where, `checksum ${sum}, written ${view.getUint32(4, true)}`)
-  const version = view.getUint16(8, true)
-  if (version !== VERSION) throw new CorruptRowError(where, `row version ${version}, this hydrant reads ${VERSION}`)
   const headers = (view.getUint16(10, true) & HEADERS) !== 0
   const count = view.getUint32(12, true)
   const bytes = view.getUint32(36, true)
   const columns = headers ? 6 : 4
-  const start = HEAD + columns * 4 * count
-  if (start + bytes !== frame.length) {
+  // the sum of the records' part is told to whoever needs it next
+  const start = Math.min(HEAD + columns * 4 * count, frame.length)
+  const body = crc32(frame.subarray(start))
+  const sum = crc32Combine(crc32(frame.subarray(CRC_FROM, start)), body, frame.length - start)
+  if (sum !== view.getUint32(4, true)) throw new CorruptRowError(where, `checksum ${sum}, written ${view.getUint32(4, true)}`)
+  const version = view.getUint16(8, true)
+  if (version !== VERSION) throw new CorruptRowError(where, `row version ${version}, this hydrant reads ${VERSION}`)
+  if (HEAD + columns * 4 * count + bytes !== frame.length) {
     throw new CorruptRowError(where, `${count} records and ${bytes} bytes do not fill a row of ${frame.length} bytes`)
   }
   const baseOffset = view.getFloat64(16, true)
@@ -201,6 +204,7 @@ export function decodeRow(frame: Uint8Array, where: string, room?: RowRoom): Row
     ...(headers ? { headerStart: tables.subarray(4 * count, 5 * count), headerEnd: tables.subarray(5 * count) } : {}),
     position,
     arrivalMs: numbers.subarray(count, 2 * count).fill(appendTimeMs),
+    crc32: body,
     release: room ? () => room.release() : nothing,
   }
   return { baseOffset, appendTimeMs, leaderEpoch: view.getUint32(32, true), batch }
