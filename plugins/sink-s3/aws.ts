@@ -1,5 +1,6 @@
 import { AsyncLocalStorage } from 'node:async_hooks'
 import { resolve } from 'node:path'
+import { doubt, httpAgent, httpsAgent } from './agents.ts'
 import type { HeadObjectOutput, ObjectCannedACL, S3Client, ServerSideEncryption, StorageClass } from '@aws-sdk/client-s3'
 import type { NodeHttpHandler } from '@smithy/node-http-handler'
 import type { SinkContext } from 'hydrant/sdk'
@@ -242,7 +243,9 @@ export class AwsApi implements S3Api {
           const result = await next(args)
           const { response } = result
           if (typeof response === 'object' && response !== null && 'statusCode' in response) {
-            this.#received.set(response, Number(response.statusCode))
+            const status = Number(response.statusCode)
+            this.#received.set(response, status)
+            if (status >= 300) doubt(response)
           }
           return result
         },
@@ -265,13 +268,11 @@ export class AwsApi implements S3Api {
       connectionTimeout: CONNECT_MS,
       requestTimeout,
       throwOnRequestTimeout: true,
-      httpAgent: { keepAlive: true, maxSockets: SOCKETS },
-      httpsAgent: {
-        keepAlive: true,
-        maxSockets: SOCKETS,
+      httpAgent: httpAgent(SOCKETS),
+      httpsAgent: httpsAgent(SOCKETS, {
         ...(tls?.ca === undefined ? {} : { ca: Buffer.from(await host.fs.readFile(resolve(baseDir, tls.ca))) }),
         rejectUnauthorized: tls?.insecure_skip_verify !== true,
-      },
+      }),
       logger: { debug: () => {}, info: () => {}, warn, error: warn },
     })
   }
