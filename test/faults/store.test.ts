@@ -5,5 +5,5 @@ import { FAULTS, OPERATIONS, possible } from '../harness/storecase.ts'
 const cases = [10, 1].flatMap((times) => FAULTS.flatMap((fault) => OPERATIONS.map((operation) => ({ fault, operation, times }))))
 scriptedFaults(cases.filter(possible))
 badNetwork(3_000)
-trickle(['500', 'slow-down', 'reset', 'hang'], 8, 6_000)
-trickle(['500'], 32, 6_000)
+trickle(['500', 'slow-down', 'reset', 'hang'], 6_000, { pipelines: 1, shards: 8 })
+trickle(['500'], 6_000, { pipelines: 5, shards: 16 })

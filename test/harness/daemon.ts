@@ -1,10 +1,11 @@
-import { spawn, type ChildProcess } from 'node:child_process'
+import { execFile, spawn, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises'
 import { createServer } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { promisify } from 'node:util'
 import type { PipelineStatus } from '../../core/pipeline/control.ts'
 import { daemonYaml, type DaemonConfig } from './config.ts'
 
@@ -163,8 +164,10 @@ export class Daemon {
 
   /** Resident bytes. */
   async rss(): Promise<number> {
-    const status = await readFile(`/proc/${this.pid}/status`, 'utf8')
-    return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? NaN) * 1024
+    const status = await readFile(`/proc/${this.pid}/status`, 'utf8').catch(() => null)
+    if (status !== null) return Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1] ?? NaN) * 1024
+    const { stdout } = await promisify(execFile)('ps', ['-o', 'rss=', '-p', String(this.pid)])
+    return Number(stdout) * 1024
   }
 
   #failure(what: string): Error {

@@ -102,30 +102,36 @@ async function everyTrouble(s3: Versitygw, toxiproxy: Toxiproxy, ms: number): Pr
 }
 
 /** A store that refuses everything is asked at most 20 times a second, however many lanes wait for it; when it heals, all arrives. */
-export function trickle(faults: readonly S3Fault[], shards: number, ms: number): void {
-  test.each(faults)(`a store that answers everything with %s, ${shards} lanes: at most 20 requests a second`, async (fault) => {
+export function trickle(faults: readonly S3Fault[], ms: number, { pipelines, shards }: { pipelines: number; shards: number }): void {
+  const names = Array.from({ length: pipelines }, (_, i) => `events-${i}`)
+  test.each(faults)(`a store that answers everything with %s, ${pipelines * shards} lanes: at most 20 requests a second`, async (fault) => {
     const s3 = await startScriptedS3()
     const store = scriptedStore(s3)
     const sink = { ...store.sink, timeout: '300ms', options: { conditional_writes: 'require' } }
-    const home = await Home.make({ pipelines: [{ name: 'events', shards, size: '8KiB', interval: '50ms', sink }] })
+    const home = await Home.make({ pipelines: names.map((name) => ({ name, shards, size: '8KiB', interval: '50ms', sink })) })
     const client = new FirehoseClient({ url: `http://127.0.0.1:${home.ports.api}` })
     const log = new Outcomes(seedOf())
+    const total = 4_000
     s3.fail('any', fault, { times: Number.MAX_SAFE_INTEGER })
     try {
       const d = await home.start().ready()
-      await load(client, { stream: 'events', log, seed: 2, producers: 4, records: 4_000, batch: 20 })
+      const each = { log, seed: 2, producers: 2, records: total / pipelines, batch: 20 }
+      await Promise.all(names.map((stream, i) => load(client, { ...each, stream, firstProducer: i * 2 })))
       await new Promise((r) => void setTimeout(r, ms))
       const times = s3.requests.map((r) => r.atMs)
       const most = Math.max(0, ...times.map((t) => times.filter((u) => u >= t && u < t + 1_000).length))
-      process.stderr.write(`${fault}, ${shards} lanes: ${times.length} requests, at most ${most} in a second\n`)
+      process.stderr.write(`${fault}, ${pipelines * shards} lanes: ${times.length} requests, at most ${most} in a second\n`)
       expect(times.length).toBeGreaterThan(0)
       expect(most).toBeLessThanOrEqual(20)
       s3.reset()
       await d.drained(60_000)
       await d.drain()
       s3.reset()
-      const r = assertClean(await audit({ outcomes: log, delivered: [store.place], compression: 'none', shards }), 'trickle')
-      expect(r.accepted).toBe(4_000)
+      const r = assertClean(
+        await audit({ outcomes: log, delivered: [store.place], compression: 'none', shards: pipelines * shards }),
+        'trickle',
+      )
+      expect(r.accepted).toBe(total)
     } finally {
       client.close()
       await home.remove()

@@ -20,4 +20,4 @@ scriptedFaults([
   { fault: 'applied-truncated', operation: 'complete', times: 1 },
 ])
 badNetwork(600)
-trickle(['500'], 8, 3_000)
+trickle(['500'], 3_000, { pipelines: 1, shards: 8 })
