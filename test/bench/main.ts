@@ -1,0 +1,68 @@
+/**
+ * `npm run bench`: the bars of docs/performance.md, measured. Exit code 1 when one is missed.
+ *   --quick             for CI: under four minutes on two cores
+ *   --json FILE         also writes every round's figure
+ *   --only puts,drain,backlog,start
+ *   --allocations       only prints which functions allocate while a backlog drains
+ *   --profile           only writes a CPU profile of such a drain
+ */
+import { writeFile } from 'node:fs/promises'
+import { cpus } from 'node:os'
+import { parseArgs } from 'node:util'
+import { pinned } from './child.ts'
+import { allocationProfile, cpuProfile, measureBacklog, measureDrains } from './drain.ts'
+import { measurePuts } from './puts.ts'
+import { markdown, passes, table, type Row } from './report.ts'
+import { measureStart } from './start.ts'
+
+const GB = 1e9
+const { values } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    json: { type: 'string' },
+    only: { type: 'string' },
+    allocations: { type: 'boolean', default: false },
+    profile: { type: 'boolean', default: false },
+    markdown: { type: 'boolean', default: false },
+  },
+})
+const { quick } = values
+
+const parts: Readonly<Record<string, () => Promise<Row[]>>> = {
+  puts: () =>
+    measurePuts(
+      quick ? { rounds: 3, batches: 120, singles: 16_000, motoBatches: 30 } : { rounds: 5, batches: 400, singles: 60_000, motoBatches: 60 },
+    ),
+  drain: () => measureDrains(quick ? { rounds: 3, bytes: 0.4 * GB } : { rounds: 5, bytes: 0.9 * GB }),
+  backlog: () => measureBacklog(GB),
+  start: () => measureStart(quick ? 3 : 7),
+}
+
+async function measure(): Promise<Row[]> {
+  const wanted = values.only?.split(',') ?? Object.keys(parts)
+  const rows: Row[] = []
+  for (const name of wanted) {
+    const part = parts[name]
+    if (!part) throw new Error(`--only ${name}: expected some of ${Object.keys(parts).join(',')}`)
+    const began = performance.now()
+    const found = await part()
+    rows.push(...found)
+    console.log(`${table(found)}\n(${name}: ${((performance.now() - began) / 1000).toFixed(0)} s)\n`)
+  }
+  return rows
+}
+
+if (values.allocations) console.log(await allocationProfile(GB))
+else if (values.profile) console.log(await cpuProfile(0.4 * GB))
+else {
+  const rows = await measure()
+  const machine = `${cpus()[0]?.model.trim() ?? 'unknown'}, ${cpus().length} cores, Node ${process.versions.node}, ${process.platform}`
+  if (values.json !== undefined) {
+    const result = { date: new Date().toISOString(), quick, pinned, machine, rows: rows.map((r) => ({ ...r, pass: passes(r) })) }
+    await writeFile(values.json, `${JSON.stringify(result, null, 2)}\n`)
+  }
+  if (values.markdown) console.log(markdown(rows))
+  const missed = rows.filter((r) => !passes(r))
+  console.log(`${machine}${pinned ? '' : ', nothing pinned'}: ${rows.length - missed.length} bars met, ${missed.length} missed`)
+  process.exitCode = missed.length > 0 ? 1 : 0
+}
