@@ -21,7 +21,7 @@ describe.skipIf(!startS3)('ten pipelines, nine with a hanging store', () => {
   let home: Home
   beforeAll(async () => {
     if (!startS3) return
-    s3 = await startS3({ keepAlive: false })
+    s3 = await startS3({ keepAlive: true })
     home = await Home.make()
   })
   afterAll(async () => {

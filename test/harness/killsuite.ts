@@ -19,7 +19,7 @@ export function killSuite(o: { strength: number; project: string; file: string }
     let s3: Versitygw | null = null
     beforeAll(async () => {
       process.stderr.write(`${seedLine(seed, o.project, o.file)} (one case: HYDRANT_CASE="edge sink form cut")\n`)
-      s3 = start && (await start({ keepAlive: false }))
+      s3 = start && (await start({ keepAlive: true }))
     })
     afterAll(() => s3?.stop())
 

@@ -18,7 +18,7 @@ export function randomKills(o: { kills: number; project: string; file: string })
     let s3: Versitygw | null = null
     beforeAll(async () => {
       process.stderr.write(`${seedLine(seed, o.project, o.file)}\n`)
-      s3 = start && (await start({ keepAlive: false }))
+      s3 = start && (await start({ keepAlive: true }))
     })
     afterAll(() => s3?.stop())
 

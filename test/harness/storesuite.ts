@@ -45,7 +45,7 @@ export function badNetwork(ms: number): void {
     let toxiproxy: Toxiproxy | null = null
     beforeAll(async () => {
       if (!startS3 || !startToxiproxy) return
-      s3 = await startS3({ keepAlive: false })
+      s3 = await startS3({ keepAlive: true })
       toxiproxy = await startToxiproxy()
     })
     afterAll(async () => {

@@ -81,7 +81,7 @@ describe.skipIf(!startS3 || !startToxiproxy)('SIGTERM with a store that is', () 
   let store: Store
   beforeAll(async () => {
     if (!startS3 || !startToxiproxy) return
-    s3 = await startS3({ keepAlive: false })
+    s3 = await startS3({ keepAlive: true })
     toxiproxy = await startToxiproxy()
   })
   afterAll(async () => {
