@@ -44,7 +44,7 @@ export const limits = {
   /** Memory of rows that were read, kept for the next ones, all streams together. */
   logReadPoolBytes: 16 * MiB,
   /** Bytes of rows that stay mapped after they were read, per stream. */
-  logReadMapBytes: 64 * MiB,
+  logReadMapBytes: 32 * MiB,
   logMapBytes: 256 * MiB,
   /** Pending bytes at which merging gains nothing more. */
   logFlushBytes: 256 * KiB,
@@ -89,6 +89,8 @@ export const limits = {
   // delivery
   retryBaseMs: 100,
   retryMaxMs: 30_000,
+  /** A Retry-After beyond it is not obeyed: a proxy's maintenance page must not stop a target for a day. */
+  retryAfterMs: 300_000,
   attemptMs: 60_000,
   /** Requests a second to a target that refuses everything, all lanes together. */
   brokenTargetPerSecond: 10,

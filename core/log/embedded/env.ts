@@ -79,6 +79,7 @@ export class Env {
   /** Bytes of rows that were read through this map. */
   #readBytes = 0
   #renewing: Promise<void> | null = null
+  #closing = false
   /** Why the environment could not be opened again. */
   #lost: PermanentError | null = null
 
@@ -110,7 +111,7 @@ export class Env {
     }
   }
 
-  /** Not null while the map is made anew, a matter of microseconds: await it, and look again, right before reading. */
+  /** Not null while the map waits to be made anew, and is: await it, and look again, right before reading. */
   get renewing(): Promise<void> | null {
     return this.#renewing
   }
@@ -119,25 +120,30 @@ export class Env {
    * Pages of rows that were read stay resident for as long as they are mapped: reading 1 GB of backlog would make the daemon 1 GB
    * larger. Closing the environment between two writes and opening it again unmaps them.
    */
+  #renewSoon(): void {
+    this.#readBytes = 0
+    // readers wait from now on: behind a long write they would map as much again
+    this.#renewing = this.#tail.then(() => this.#renew())
+    this.#tail = this.#renewing
+  }
   async #renew(): Promise<void> {
-    if (this.#closed) return
-    const done = Promise.withResolvers<void>()
-    this.#renewing = done.promise
     try {
+      if (this.#closed) return
+      this.#closing = true
       await this.#root.close()
       this.#open(() => {})
     } catch (e) {
       this.#lost = new PermanentError('Log.Unreadable', `making the map of ${this.dir} anew: ${String(e)}`, { cause: e })
     } finally {
+      this.#closing = false
       this.#renewing = null
-      done.resolve()
     }
   }
 
   /** lmdb throws out of a timer when it is read while it closes. */
   #mustBeOpen(): void {
     if (this.#lost !== null) throw this.#lost
-    if (this.#renewing !== null) throw new Error(`reading ${this.dir} while its map is made anew: the caller did not await renewing`)
+    if (this.#closing) throw new Error(`reading ${this.dir} while its map is made anew: the caller did not await renewing`)
   }
 
   /**
@@ -239,10 +245,8 @@ export class Env {
     this.#mustBeOpen()
     const shared = this.#data.getBinaryFast(key)
     this.#readBytes += shared?.length ?? 0
-    if (this.#readBytes > (this.#seams.readMapBytes ?? limits.logReadMapBytes)) {
-      this.#readBytes = 0
-      this.#tail = this.#tail.then(() => this.#renew())
-    }
+    const enough = this.#seams.readMapBytes ?? limits.logReadMapBytes
+    if (this.#readBytes > enough && this.#renewing === null) this.#renewSoon()
     return shared && new Uint8Array(shared.buffer, shared.byteOffset, shared.length)
   }
   /** A private copy. */
