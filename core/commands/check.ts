@@ -2,7 +2,9 @@ import { dirname, resolve } from 'node:path'
 import { configJsonSchema } from '../config/json-schema.ts'
 import { loadConfig, type Loaded } from '../config/load.ts'
 import { bucketTarget } from '../config/buckets.ts'
+import { showSize } from '../config/units.ts'
 import type { Config, ConfigIssue, PluginRegistry } from '../config/types.ts'
+import { networkFileSystem, tryFolder } from '../host/folders.ts'
 import { realHost } from '../host/host.ts'
 import { pluginKit } from '../plugin/kit.ts'
 import { pluginRegistry } from '../plugin/registry.ts'
@@ -82,6 +84,23 @@ async function trySinks(config: Config, o: Opened, reach: boolean): Promise<Find
   return (await Promise.all(tried)).flat()
 }
 
+/** The folder of the log, by the rules that the log has at its start. Nothing is left behind. */
+async function tryLog(config: Config): Promise<Finding> {
+  const { path } = config.log
+  const say = (level: Finding['level'], message: string): Finding => ({ target: 'log', level, message })
+  try {
+    const { type, freeBytes } = await tryFolder('log.path', path)
+    const network = networkFileSystem(type)
+    if (network !== null)
+      return say('error', `log.path ${path} is on ${network}: locks and memory maps do not hold there. Use a local disk`)
+    const free = `${Math.floor(freeBytes / 1024 ** 2)} MiB are free`
+    if (freeBytes >= config.limits.freeDiskBytes) return say('ok', `${path}: files can be created, ${free}`)
+    return say('warning', `${path}: ${free}, less than limits.free_disk (${showSize(config.limits.freeDiskBytes)}): puts would be refused`)
+  } catch (e) {
+    return say('error', errorMessage(e))
+  }
+}
+
 /** `hydrant check`: 0 = the file is good (warnings are no fault), 1 = it is not, or a probe found an error. */
 export async function runCheck(o: { config: string; json: boolean; probe: boolean }, output: Output): Promise<number> {
   const opened = await openConfig(o.config)
@@ -89,6 +108,7 @@ export async function runCheck(o: { config: string; json: boolean; probe: boolea
   const errors = 'errors' in loaded ? loaded.errors : []
   const warnings = 'config' in loaded ? loaded.config.warnings : []
   const probes = 'config' in loaded ? await trySinks(loaded.config, opened, o.probe) : []
+  if ('config' in loaded && o.probe) probes.unshift(await tryLog(loaded.config))
   const ok = errors.length === 0 && probes.every((p) => p.level !== 'error')
   if (o.json) {
     output.out(`${JSON.stringify({ file: o.config, ok, errors, warnings, probes }, null, 2)}\n`)

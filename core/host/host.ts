@@ -2,6 +2,7 @@ import * as fsp from 'node:fs/promises'
 import { randomFillSync } from 'node:crypto'
 import { dirname } from 'node:path'
 import type { Clock, FileHandle, FileSystem, Host, Random } from '../sdk/host.ts'
+import { makeFolders } from './folders.ts'
 import { failpointsFromEnv, type Failpoints } from './failpoints.ts'
 
 const clock: Clock = {
@@ -66,8 +67,8 @@ const fs: FileSystem = {
   unlink: (path) => fsp.unlink(path),
   // made durable up to the first folder that was there before
   mkdir: async (path) => {
-    const first = await fsp.mkdir(path, { recursive: true })
-    if (first === undefined) return
+    const first = await makeFolders(path)
+    if (first === null) return
     for (let at = path; at.length >= dirname(first).length; at = dirname(at)) {
       await fs.syncDir(at)
       if (at === dirname(at)) break

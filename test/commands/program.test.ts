@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process'
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { createServer } from 'node:http'
 import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
@@ -143,6 +143,20 @@ describe('check', () => {
     expect(probes.map((p) => `${p.target} ${p.level}`)).toContain('pipelines.p.sink error')
     expect(r.out).not.toContain('hunter2')
     expect((await cli('check', '--probe', '-c', file('good.yaml', GOOD))).code).toBe(0)
+  })
+})
+
+test('check --probe tries the folder of the log, and leaves nothing behind', async () => {
+  const good = file('log-good.yaml', `log: {type: embedded, path: ./not/yet}\nlimits: {free_disk: 0B}\n`)
+  const r = await cli('check', '--probe', '-c', good)
+  expect(r).toMatchObject({ code: 0, err: '' })
+  expect(r.out).toMatch(/^log: ok: .*\/not\/yet: files can be created, \d+ MiB are free\n/)
+  expect(existsSync(join(dir, 'not'))).toBe(false)
+  const bad = file('log-bad.yaml', 'log: {type: embedded, path: /proc/hydrant}\n')
+  expect(await cli('check', '--probe', '-c', bad)).toEqual({
+    code: 1,
+    out: '',
+    err: 'log: error: log.path /proc/hydrant: no folder can be made there (ENOENT): name another one\n',
   })
 })
 

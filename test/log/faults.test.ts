@@ -8,8 +8,10 @@ import { expect, onTestFinished, test } from 'vitest'
 import { Env } from '../../core/log/embedded/env.ts'
 import type { EmbeddedLog } from '../../core/log/embedded/open.ts'
 import { batchOf } from '../../core/sdk/batch.ts'
+import { errorMessage } from '../../core/sdk/errors.ts'
 import type { AppendError, TopicRef } from '../../core/sdk/log.ts'
 import { append, readAll, Recorder, values, type Seen } from './contract.ts'
+import { folderError } from '../../core/host/folders.ts'
 import { failure, fakeHost, folder, gate, openLog } from './helper.ts'
 
 const never = new AbortController().signal
@@ -400,4 +402,25 @@ test('a small disk, really full: refused, trimmed, written again, and all that w
   const all = await readAll(log, t, 0, 10)
   expect(all.map((r) => r.offset)).toEqual(acked.slice(10).map((a) => a['baseOffset']))
   await log.close()
+})
+
+const said = (path: string): Promise<string> =>
+  openLog({ path }).then(
+    () => 'opened',
+    (e: unknown) => errorMessage(e),
+  )
+test('a data folder that cannot be used: what was attempted, and why not', async () => {
+  const root = folder()
+  writeFileSync(join(root, 'file'), 'x')
+  expect(await said(join(root, 'file'))).toBe(`log.path ${root}/file: ${root}/file is a file, not a folder (EEXIST): name a folder`)
+  expect(await said(join(root, 'file', 'a', 'b'))).toBe(
+    `log.path ${root}/file/a/b: ${root}/file is a file, not a folder (ENOTDIR): name a folder`,
+  )
+  // fs.mkdir with `recursive` never comes back from this one
+  expect(await said('/proc/hydrant/a')).toBe('log.path /proc/hydrant/a: no folder can be made there (ENOENT): name another one')
+  const denied = await folderError('log.path', '/x/y', Object.assign(new Error('EACCES'), { code: 'EACCES', path: '/x' }))
+  expect(denied.message).toMatch(
+    /^log\.path \/x\/y: user \d+ may not create files at \/x \(EACCES\): make it writable, or name another folder$/,
+  )
+  expect((await openLog({ path: join(root, 'a', 'b', 'c') })).log.health()).toEqual({ ok: true })
 })

@@ -1,34 +1,28 @@
 /** Who may use a data folder: one daemon, on a file system that keeps its promises, in the place where it was made. */
-import { mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
+import { checkWritable, folderError, makeFolders, networkFileSystem } from '../../host/folders.ts'
 import type { Host } from '../../sdk/host.ts'
 import { ConfigError } from '../../sdk/errors.ts'
 
-/** statfs types (statfs(2), linux/magic.h) of file systems where locks, mmap or fsync are not those of one machine. */
-const NETWORK: ReadonlyMap<number, string> = new Map([
-  [0x6969, 'NFS'],
-  [0x517b, 'SMB'],
-  [0xff534d42, 'CIFS'],
-  [0xfe534d42, 'SMB2'],
-  [0x65735546, 'FUSE'],
-  [0x00c36400, 'CephFS'],
-  [0x5346414f, 'AFS'],
-  [0x6b414653, 'AFS'],
-  [0x73757245, 'Coda'],
-  [0x01021997, '9p'],
-  [0x786f4256, 'VirtualBox shared folder'],
-  [0x0bd00bd0, 'Lustre'],
-  [0x47504653, 'GPFS'],
-  [0x7461636f, 'OCFS2'],
-  [0x01161970, 'GFS2'],
-  [0x19830326, 'BeeGFS'],
-])
+const LOCK = 'hydrant.lock'
+const PID = 'hydrant.pid'
+
+/** Makes the folder, and says in plain words why it cannot be made or written. Rejects with ConfigError. */
+export async function useFolder(path: string): Promise<void> {
+  try {
+    await makeFolders(path)
+    await checkWritable(path, [LOCK, PID])
+  } catch (e) {
+    throw await folderError('log.path', path, e)
+  }
+}
 
 export async function refuseNetworkFs(path: string, host: Host): Promise<void> {
   const { type } = await host.fs.statfs(path)
-  const name = NETWORK.get(type >>> 0)
-  if (name === undefined) return
+  const name = networkFileSystem(type)
+  if (name === null) return
   throw new ConfigError(
     'Log.NetworkFileSystem',
     `the data folder ${path} is on ${name}: locks and memory maps do not hold there, and two daemons could write one log. Use a local disk`,
@@ -42,12 +36,11 @@ export interface FolderLock {
 
 /**
  * Takes the folder for this process. SQLite's exclusive lock on an empty file is the way to a kernel file lock without a
- * native package; it also refuses a second open inside one process. Rejects, naming the holder's pid.
+ * native package; it also refuses a second open inside one process. The folder is there. Throws, naming the holder's pid.
  */
 export function lockFolder(path: string): FolderLock {
-  mkdirSync(path, { recursive: true })
-  const pidFile = join(path, 'hydrant.pid')
-  const db = new DatabaseSync(join(path, 'hydrant.lock'))
+  const pidFile = join(path, PID)
+  const db = new DatabaseSync(join(path, LOCK))
   try {
     db.exec('PRAGMA locking_mode=EXCLUSIVE; PRAGMA journal_mode=MEMORY; BEGIN EXCLUSIVE')
   } catch (e) {

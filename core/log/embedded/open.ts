@@ -1,6 +1,5 @@
 /** Puts the embedded log together. `openWith` takes the seams that tests stand in; index.ts is the door for everybody else. */
 import { join } from 'node:path'
-import { mkdirSync } from 'node:fs'
 import type { RecordBatch } from '../../sdk/batch.ts'
 import { AppendError, type Log } from '../../sdk/log.ts'
 import type { Host } from '../../sdk/host.ts'
@@ -10,7 +9,7 @@ import { Control } from './control.ts'
 import { outward, WriteError, type Seams } from './env.ts'
 import { globOf, Groups } from './group.ts'
 import { DiskGuard, Poison } from './health.ts'
-import { identityOf, lockFolder, refuseNetworkFs } from './lock.ts'
+import { identityOf, lockFolder, refuseNetworkFs, useFolder } from './lock.ts'
 import { EmbeddedMeta } from './meta.ts'
 import { boundsOf, offsetAtTime, read } from './reader.ts'
 import { newFolderId, renewTopicIds, Topics, type Topic } from './topics.ts'
@@ -44,7 +43,7 @@ export interface EmbeddedLog extends Log {
 
 export async function openWith(o: EmbeddedLogOptions, seams: Seams): Promise<EmbeddedLog> {
   const { path, host, events } = o
-  mkdirSync(path, { recursive: true })
+  await useFolder(path)
   if (!o.allowNetworkFs) await refuseNetworkFs(path, host)
   const lock = lockFolder(path)
   const undo: (() => unknown)[] = [() => lock.release()]

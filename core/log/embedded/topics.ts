@@ -1,9 +1,10 @@
 /** The topics of a folder: names, ids, options, and for each its environment, partitions and writer. */
-import { mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { ConfigError, PermanentError } from '../../sdk/errors.ts'
 import { AppendError, type TopicInfo, type TopicOptions, type TopicRef } from '../../sdk/log.ts'
 import { limits } from '../../limits.ts'
+import { makeFolders } from '../../host/folders.ts'
 import type { Host } from '../../sdk/host.ts'
 import type { Events } from '../../telemetry/events.ts'
 import { Appender } from './appender.ts'
@@ -56,7 +57,7 @@ export class Topics {
   static async open(c: TopicsContext): Promise<Topics> {
     const topics = new Topics(c)
     const dir = join(c.path, 'streams')
-    mkdirSync(dir, { recursive: true })
+    await makeFolders(dir)
     const stored = storedTopics(c.control)
     sweep(dir, new Set(stored.map((s) => s.dir)), c.control)
     for (let i = 0; i < stored.length; i += limits.logOpenAtOnce) {
