@@ -3,10 +3,10 @@ import type { AddressInfo } from 'node:net'
 import type { PipelineOperator } from '../pipeline/control.ts'
 import type { Logger } from '../sdk/sink.ts'
 import type { Metrics } from '../telemetry/metrics.ts'
-import { errorMessage } from '../sdk/errors.ts'
+import { ConfigError, errorCode } from '../sdk/errors.ts'
 import { limits } from '../limits.ts'
 import { checkOperatorRequest, Refusal } from './gate.ts'
-import { callOperator, errorAnswer, type Answer } from './operations.ts'
+import { callOperator, errorAnswer, OPERATOR_ACTIONS, type Answer } from './operations.ts'
 
 export interface Readiness {
   readonly ready: boolean
@@ -49,10 +49,21 @@ async function readBody(req: IncomingMessage): Promise<unknown> {
   }
 }
 
+/** What stands at `/`, for whoever opens the port in a browser. */
+const INDEX =
+  'hydrant: the port of the operator\n\n' +
+  'GET  /health/live         the process answers\n' +
+  'GET  /health/ready        it takes puts; 503 and the reasons when not\n' +
+  'GET  /metrics             Prometheus\n' +
+  "GET  /metrics/cloudwatch  the same under AWS's names\n" +
+  'GET  /pipelines           position, lag, state of every shard (loopback only, as all below)\n' +
+  `POST /pipelines/NAME/ACTION   ${OPERATOR_ACTIONS.join(', ')}: what \`hydrant pipelines\` calls\n`
+
 const json = (status: number, body: unknown): Answer => ({ status, contentType: 'application/json', body: `${JSON.stringify(body)}\n` })
 
 /** Health and metrics: no state is changed, no secret shown; anybody who reaches the port may ask. */
 async function observe(path: string, o: AdminOptions): Promise<Answer | null> {
+  if (path === '/') return { status: 200, contentType: 'text/plain; charset=utf-8', body: INDEX }
   if (path === '/health/live') return json(200, { status: 'live' })
   if (path === '/health/ready') {
     const { ready, reasons } = o.readiness()
@@ -96,9 +107,12 @@ async function handle(req: IncomingMessage, res: ServerResponse, o: AdminOptions
 
 function listening(server: Server, o: AdminOptions): Promise<void> {
   return new Promise((resolve, reject) => {
-    server.once('error', (e) =>
-      reject(new Error(`listening on ${o.listen.host}:${o.listen.port} (admin.listen): ${errorMessage(e)}`, { cause: e })),
-    )
+    server.once('error', (e) => {
+      const taken =
+        errorCode(e) === 'EADDRINUSE' ? ': another hydrant, or another program, has the address: change admin.listen or stop it' : ''
+      const what = `listening on ${o.listen.host}:${o.listen.port} (admin.listen): ${e.message}${taken}`
+      reject(new ConfigError('Listen', what, { cause: e }))
+    })
     server.listen(o.listen.port, o.listen.host, () => resolve())
   })
 }

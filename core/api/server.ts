@@ -3,6 +3,7 @@ import * as http2 from 'node:http2'
 import type { Server, Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import { limits } from '../limits.ts'
+import { ConfigError, errorCode } from '../sdk/errors.ts'
 import type { Host } from '../sdk/host.ts'
 import type { Logger } from '../sdk/sink.ts'
 import type { Events } from '../telemetry/events.ts'
@@ -57,7 +58,7 @@ export interface FrontDoor {
 
 /**
  * Opens the AWS front door: one port for HTTP/1.1 and HTTP/2 (clear text: by the first bytes; TLS: by ALPN). Resolves when it listens;
- * rejects with Node's error (EADDRINUSE …). The caller has checked the address with checkListen.
+ * rejects with ConfigError when the address cannot be had. The caller has checked the address with checkListen.
  */
 export async function startFrontDoor(o: FrontDoorOptions): Promise<FrontDoor> {
   const bounds: HttpLimits = { ...limits, ...o.limits }
@@ -65,9 +66,10 @@ export async function startFrontDoor(o: FrontDoorOptions): Promise<FrontDoor> {
   const server = o.tls ? secureServer(door, await pem(o.host, o.tls), bounds) : plainServer(door, bounds)
   server.maxConnections = bounds.httpConnections
   await new Promise<void>((resolve, reject) => {
-    server.once('error', reject)
+    const failed = (e: Error): void => reject(listenError(o.listen, e))
+    server.once('error', failed)
     server.listen({ host: o.listen.host, port: o.listen.port, backlog: 1_024 }, () => {
-      server.off('error', reject)
+      server.off('error', failed)
       server.on('error', (err) => o.log.error({ err }, 'the front door failed to accept a connection'))
       resolve()
     })
@@ -84,6 +86,11 @@ export async function startFrontDoor(o: FrontDoorOptions): Promise<FrontDoor> {
       ;(server as http2.Http2SecureServer).setSecureContext({ ...(await pem(o.host, tls)), minVersion: 'TLSv1.2' })
     },
   }
+}
+
+function listenError(listen: FrontDoorOptions['listen'], e: Error): Error {
+  const taken = errorCode(e) === 'EADDRINUSE' ? ': another hydrant, or another program, has the address: change api.listen or stop it' : ''
+  return new ConfigError('Listen', `listening on ${listen.host}:${listen.port} (api.listen): ${e.message}${taken}`, { cause: e })
 }
 
 /** State of one front door: sockets, exchanges, the slow-body sweep. */

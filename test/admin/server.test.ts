@@ -89,6 +89,14 @@ describe('health and metrics', () => {
     const r = await ask('GET', '/health/live')
     expect([r.status, r.body, r.headers['cache-control']]).toEqual([200, '{"status":"live"}\n', 'no-store'])
   })
+  test('/ names the paths', async () => {
+    const r = await ask('GET', '/')
+    expect([r.status, r.headers['content-type']]).toEqual([200, 'text/plain; charset=utf-8'])
+    for (const path of ['/health/live', '/health/ready', '/metrics', '/metrics/cloudwatch', '/pipelines']) {
+      expect(r.body).toContain(`GET  ${path} `)
+      expect((await ask('GET', path)).status).toBe(200)
+    }
+  })
   test('ready says why not', async () => {
     expect(await ask('GET', '/health/ready')).toMatchObject({ status: 200, body: '{"status":"ready","reasons":[]}\n' })
     ready = { ready: false, reasons: ['the log refuses puts: disk'] }

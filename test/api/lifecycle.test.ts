@@ -216,5 +216,7 @@ describe('where it may listen', () => {
 
 test('a port that is taken is an error, not a hang', async () => {
   await open()
-  await expect(rig({ listen: { host: '127.0.0.1', port: port() } })).rejects.toThrow(/EADDRINUSE/)
+  await expect(rig({ listen: { host: '127.0.0.1', port: port() } })).rejects.toThrow(
+    /^listening on 127\.0\.0\.1:\d+ \(api\.listen\): .*EADDRINUSE.*: another hydrant, or another program, has the address: change api\.listen or stop it$/,
+  )
 })
