@@ -41,11 +41,15 @@ export interface DaemonOptions {
     shared?: (s: Shared) => void
   }
 }
+/** Cuts that are recorded and not delivered go on at the next start; null = a lane did not even let go in time. */
+export interface Stopped {
+  readonly open: readonly { pipeline: string; shard: string; cuts: number }[] | null
+}
 export interface Daemon {
   readonly api: FrontDoor['address']
   readonly admin: AdminServer['address']
-  /** Refuses new puts, ends and delivers open cuts until the deadline, closes everything. */
-  stop(deadline: AbortSignal): Promise<{ drained: boolean }>
+  /** Refuses new puts, ends and delivers open cuts until the deadline, closes everything. Answers what is left open. */
+  stop(deadline: AbortSignal): Promise<Stopped>
 }
 
 /** The only place where parts are put together. Start order: admin, log, registry, sinks, lanes, front door; stop order: the reverse. */
@@ -84,30 +88,13 @@ export async function startDaemon(o: DaemonOptions): Promise<Daemon> {
     const spillDir = join(path, 'spill')
     await host.fs.remove(spillDir)
     await host.fs.mkdir(spillDir)
-    const streams = new Streams(embedded, events)
-    const shared: Shared = {
-      host,
-      events,
-      log,
-      registry: new Registry(embedded.meta),
-      streams,
-      memory: new MemoryBudget(config.limits.memoryBytes, events),
-      spillDir,
-      parts: {
-        sink: (spec, pipelineId) => sinks.open(spec, pipelineId),
-        stages: (s) => [...createStages(s), ...(o.test?.stages?.(s) ?? [])],
-        targetOf: (spec) => sinks.targetOf(spec),
-        ordered: (spec) => sinks.ordered(spec.sink),
-      },
-      forgetGroup: (group) => embedded.deleteGroup(group),
-      unguarded: o.test?.unguarded ?? false,
-    }
+    const shared = sharedOf(o, { events, sinks, embedded, spillDir })
     o.test?.shared?.(shared)
     const manager = new PipelineManager(shared, { drainMs: config.drainMs })
     await manager.start(new Map(config.pipelines.map((p) => [p.name, p])))
     undo.unshift(() => manager.stop(AbortSignal.abort()))
     state.operator = new Operator(manager, { drainMs: config.drainMs, yaml: async () => new Map((await o.yaml()).map((p) => [p.name, p])) })
-    const door = await openFrontDoor(o, events, manager, ingestOf(streams, manager))
+    const door = await openFrontDoor(o, events, manager, ingestOf(shared.streams, manager))
     state.ready = true
     return {
       api: door.address,
@@ -120,13 +107,38 @@ export async function startDaemon(o: DaemonOptions): Promise<Daemon> {
   }
 }
 
+type Bus = ReturnType<typeof eventBus>
+
+function sharedOf(o: DaemonOptions, x: { events: Bus; sinks: SinkPool; embedded: EmbeddedLog; spillDir: string }): Shared {
+  const { config, host, log } = o
+  const { events, sinks, embedded, spillDir } = x
+  return {
+    host,
+    events,
+    log,
+    registry: new Registry(embedded.meta),
+    streams: new Streams(embedded, events),
+    memory: new MemoryBudget(config.limits.memoryBytes, events),
+    spillDir,
+    parts: {
+      sink: (spec, pipelineId) => sinks.open(spec, pipelineId),
+      stages: (s) => [...createStages(s), ...(o.test?.stages?.(s) ?? [])],
+      targetOf: (spec) => sinks.targetOf(spec),
+      ordered: (spec) => sinks.ordered(spec.sink),
+      forget: (pipelineId) => sinks.forget(pipelineId),
+    },
+    forgetGroup: (group) => embedded.deleteGroup(group),
+    unguarded: o.test?.unguarded ?? false,
+  }
+}
+
 function readiness(s: { ready: boolean; reason: string; embedded: EmbeddedLog | null }): { ready: boolean; reasons: string[] } {
   if (!s.ready) return { ready: false, reasons: [s.reason] }
   const health = s.embedded?.health()
   return health?.ok === false ? { ready: false, reasons: [health.reason ?? 'the log is not healthy'] } : { ready: true, reasons: [] }
 }
 
-async function openSinks(o: DaemonOptions, events: ReturnType<typeof eventBus>): Promise<SinkPool> {
+async function openSinks(o: DaemonOptions, events: Bus): Promise<SinkPool> {
   const { config, host, log, plugins } = o
   const sinks = new SinkPool({
     host,
@@ -152,12 +164,7 @@ function ingestOf(streams: Streams, manager: PipelineManager): Ingest {
   }
 }
 
-function openFrontDoor(
-  o: DaemonOptions,
-  events: ReturnType<typeof eventBus>,
-  streams: PipelineManager,
-  ingest: Ingest,
-): Promise<FrontDoor> {
+function openFrontDoor(o: DaemonOptions, events: Bus, streams: PipelineManager, ingest: Ingest): Promise<FrontDoor> {
   const { config, host, log } = o
   const { api } = config
   const { region, account } = api
@@ -185,17 +192,17 @@ interface Parts {
   state: { ready: boolean; reason: string }
 }
 
-async function stop(deadline: AbortSignal, p: Parts): Promise<{ drained: boolean }> {
+async function stop(deadline: AbortSignal, p: Parts): Promise<Stopped> {
   p.state.ready = false
   p.state.reason = 'stopping'
   await p.door.drain(deadline)
-  const { drained } = await within(deadline, p.host, p.manager.stop(deadline), { drained: false })
+  const { open } = await within<Stopped>(deadline, p.host, p.manager.stop(deadline), { open: null })
   await p.door.close()
   // a sink that ignores its signal must not keep the daemon: names make what it still does harmless
   await within(deadline, p.host, p.sinks.close(), undefined)
   await p.embedded.close()
   await p.admin.close()
-  return { drained }
+  return { open }
 }
 
 const GRACE_MS = 2_000

@@ -242,8 +242,11 @@ describe('code', () => {
   test('no clock, random, file system or network outside the rooms that own them', () => {
     const modules = /^node:(?:fs|net|tls|http|https|http2|dgram)(?:\/|$)/
     const wrong: string[] = []
+    // the S3 sink hands its SDK agents that know a spoilt connection: Node's own classes, no call of their own
+    const agents = 'plugins/sink-s3/agents.ts'
     for (const s of sources.filter((c) => !machine(c.path))) {
       for (const i of s.imports) {
+        if (s.path === agents && /^node:https?$/.test(i.specifier)) continue
         if (modules.test(i.specifier) && !i.typeOnly) wrong.push(`${s.path}:${i.line} imports ${i.specifier}`)
       }
       walk(s.tree, (n) => {

@@ -68,7 +68,7 @@ function nameOf(text: string): string {
   } catch {
     // stays '': refused below
   }
-  if (!/^[\w.-]{1,64}$/.test(name))
+  if (!/^[\w.-]{1,64}(:backup)?$/.test(name))
     throw new Refusal(400, `pipeline name ${JSON.stringify(text.slice(0, 80))}: expected 1 to 64 letters, digits, _ . -`)
   return name
 }

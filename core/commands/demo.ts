@@ -44,8 +44,8 @@ export async function runDemo(): Promise<number> {
     const daemon = await openDaemon(host, folder)
     const sent = await send(daemon, sources)
     await delivery(host, daemon)
-    const { drained } = await daemon.stop(AbortSignal.timeout(30_000))
-    if (!drained) out('the drain timed out')
+    const { open } = await daemon.stop(AbortSignal.timeout(30_000))
+    if (open === null || open.length > 0) out('the drain timed out')
     const delivered = await show(host, join(folder, 'buckets', BUCKET), sources)
     out(`sent ${sent}, delivered ${delivered}`)
     return sent === delivered ? 0 : 1

@@ -49,14 +49,14 @@ export async function runServe(o: ServeOptions): Promise<number> {
   const signal = await signals.first
   log.info({ signal, drainMs: config.drainMs }, 'stopping: no new records, open cuts are delivered')
   const deadline = AbortSignal.any([AbortSignal.timeout(config.drainMs), signals.second])
-  const { drained } = await daemon.stop(deadline)
-  log.info(
-    { drained },
-    drained ? 'stopped; every open cut is delivered' : 'stopped at the drain time-out: open cuts go on at the next start',
-  )
+  const { open } = await daemon.stop(deadline)
+  const clean = open !== null && open.length === 0
+  if (clean) log.info({}, 'stopped; every open cut is delivered')
+  else log.warn({ open: open ?? 'unknown' }, 'stopped with open cuts: they go on at the next start')
+  const code = clean ? 0 : 1
   // a sink call that never settles must not keep the process
-  setTimeout(() => process.exit(drained ? 0 : 1), EXIT_MS).unref()
-  return drained ? 0 : 1
+  setTimeout(() => process.exit(code), EXIT_MS).unref()
+  return code
 }
 
 async function load(file: string, host: Host, plugins: PluginRegistry): Promise<Config | null> {

@@ -2,6 +2,7 @@ import type { AttemptContext, Logger, ObjectSink } from '../sdk/sink.ts'
 import type { Host } from '../sdk/host.ts'
 import { errorCode, errorKind, errorMessage, LeaseLostError, RetryableError } from '../sdk/errors.ts'
 import type { Lease } from '../sdk/log.ts'
+import { limits } from '../limits.ts'
 import type { Events } from '../telemetry/events.ts'
 import type { Breaker, Slots } from './breaker.ts'
 import type { RetrySpec } from './types.ts'
@@ -38,6 +39,8 @@ export interface EffectScope {
   readonly recovered: boolean
   /** Waits for the cut's turn of first effects; resolves at once for later objects. */
   turn(): Promise<void>
+  /** What an operator should see while attempts fail; null = the last one succeeded. */
+  trouble?(what: string | null): void
   /** I1: the cut's own entry is acknowledged and the lease is live. Throws. */
   mayAct(): void
 }
@@ -61,13 +64,14 @@ export async function attempts<T>(
       one.startClock()
       const result = await one.race(work(one))
       h.breaker.succeeded()
+      if (attempt > 1) s.trouble?.(null)
       return result
     } catch (e) {
       const kind = errorKind(e)
       if (s.signal.aborted || !s.lease.live() || kind === 'lease-lost') throw s.signal.aborted ? (s.signal.reason as Error) : e
       const final = kind === 'permanent' || kind === 'config' || isInvariant(e)
       if (final) throw e
-      const retryAfterMs = e instanceof RetryableError ? (e.retryAfterMs ?? 0) : 0
+      const retryAfterMs = e instanceof RetryableError ? Math.min(e.retryAfterMs ?? 0, limits.retryAfterMs) : 0
       h.breaker.failed(retryAfterMs)
       firstFailure ??= s.host.clock.monotonic()
       const spent = s.host.clock.monotonic() - firstFailure
@@ -76,6 +80,7 @@ export async function attempts<T>(
       const delayMs = Math.max(retryAfterMs, s.host.random.float() * cap)
       const { code, message } = { code: errorCode(e), message: errorMessage(e) }
       s.events.emit({ type: 'attempt.failed', pipeline: s.pipeline, sink: h.name, operation: o.operation, attempt, code, message, delayMs })
+      s.trouble?.(`${o.operation} to ${h.name}, attempt ${attempt}: ${message}`)
       one.end()
       await s.host.clock.sleep(delayMs, s.signal)
     } finally {

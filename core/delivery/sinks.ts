@@ -76,6 +76,15 @@ export class SinkPool {
     return { name: where.type, type: where.type, sink, retry, timeoutMs, slots: new Slots(concurrency), breaker, ordered: plugin.ordered }
   }
 
+  /** A pipeline is gone: its sinks are closed. */
+  async forget(pipelineId: string): Promise<void> {
+    for (const [key, h] of this.#handles) {
+      if (!key.startsWith(`${pipelineId} `)) continue
+      this.#handles.delete(key)
+      await (await h).sink.close()
+    }
+  }
+
   async close(): Promise<void> {
     for (const h of this.#handles.values()) await (await h).sink.close()
     this.#handles.clear()

@@ -3,9 +3,8 @@ import { attempts } from '../delivery/attempts.ts'
 import type { LaneBook, OpenCut } from './book.ts'
 import type { Commits } from './commits.ts'
 import { LaneStoppedError, type LaneContext } from './context.ts'
-import { scopeOf, type Conflict } from './deliver.ts'
+import { namesOf, scopeOf, type Conflict } from './deliver.ts'
 import { encodeRange, replay, type Filled } from './fill.ts'
-import { tokenOf } from './names.ts'
 import { parseRuns } from './note.ts'
 
 /**
@@ -46,7 +45,7 @@ export async function adopt(
       epoch,
       specHash: flow.hash,
       byLimit,
-      givenUp: false,
+      givenUp: conflict.givenUp ?? mine.givenUp,
       acked: false,
       confirmed: false,
     }
@@ -84,16 +83,14 @@ export async function replayOrGap(x: LaneContext, book: LaneBook, cut: OpenCut):
 /** The names of a cut need only its start and its first arrival, which the note holds. */
 async function anchorStands(x: LaneContext, book: LaneBook, cut: OpenCut): Promise<boolean> {
   const flow = await x.flow(cut.specHash)
-  const token = tokenOf(
-    { pipelineId: x.pipelineId, lineage: book.lineage, topicId: x.lane.topicId, shard: x.lane.shard, start: cut.start },
-    '',
-    '0',
-  )
-  const key = flow.objectKey({ token, arrivalMs: cut.arrivalMs })
   const scope = scopeOf({ x, book, cut, recovered: true, turn: Promise.resolve() })
-  const { sink, timeoutMs } = flow.sink
-  const stored = await attempts(flow.sink, scope, { operation: 'head', timeoutMs, forever: true }, (c) => sink.head(key, c))
-  return stored !== null && stored.metadata['end'] === String(cut.end) && stored.metadata['d'] === cut.digest
+  const wanted = cut.givenUp ? 'backup' : 'anchor'
+  for (const { handle, key } of namesOf(x, book, cut, flow).filter((n) => n.kind === wanted)) {
+    const work = { operation: 'head', timeoutMs: handle.timeoutMs, forever: true }
+    const stored = await attempts(handle, scope, work, (c) => handle.sink.head(key, c))
+    if (stored !== null && stored.metadata['end'] === String(cut.end) && stored.metadata['d'] === cut.digest) return true
+  }
+  return false
 }
 
 /** Nothing is recorded and the log has lost what comes next: the operator's decision, never ours. */

@@ -41,7 +41,6 @@ export class MemoryBudget {
 export class MemoryShare {
   readonly #budget: MemoryBudget
   #used = 0
-  readonly #waiting = new Set<() => void>()
 
   constructor(budget: MemoryBudget) {
     this.#budget = budget
@@ -55,8 +54,6 @@ export class MemoryShare {
   give(bytes: number): void {
     this.#used -= bytes
     this.#budget.change(-bytes)
-    for (const wake of this.#waiting) wake()
-    this.#waiting.clear()
   }
   spilled(bytes: number): void {
     this.#budget.change(0, bytes)
@@ -64,19 +61,6 @@ export class MemoryShare {
   /** Is there room for a lane to open one more cut beside those it has? */
   get crowded(): boolean {
     return this.#used > this.#budget.cap * 0.75 || this.#budget.used > this.#budget.limit * 0.9
-  }
-  /** Resolves at the next give(), or when the signal aborts. */
-  changed(signal: AbortSignal): Promise<void> {
-    if (signal.aborted) return Promise.resolve()
-    return new Promise((resolve) => {
-      const wake = (): void => {
-        this.#waiting.delete(wake)
-        signal.removeEventListener('abort', wake)
-        resolve()
-      }
-      this.#waiting.add(wake)
-      signal.addEventListener('abort', wake, { once: true })
-    })
   }
   end(): void {
     this.#budget.end(this)
@@ -88,71 +72,106 @@ let spillNumber = 0
 
 /** Keeps a body in memory while its share gives it, then moves it to a spill file: a recovered cut is never held whole. */
 export function bodyWriter(share: MemoryShare, host: Host, spillDir: string): BodyWriter {
-  let chunks: Uint8Array[] = []
-  let memory = 0
-  let size = 0
-  let crc = 0
-  let file: { handle: FileHandle; path: string } | null = null
+  return new SpillingBody(share, host, spillDir)
+}
 
-  const spill = async (): Promise<{ handle: FileHandle; path: string }> => {
-    const path = `${spillDir}/${process.pid}-${++spillNumber}`
-    const opened = { handle: await host.fs.open(path, 'wx'), path }
-    file = opened
+/** Steps come one after the other: an abort waits for the write under way, so that no file is opened behind it. */
+class SpillingBody implements BodyWriter {
+  readonly #share: MemoryShare
+  readonly #host: Host
+  readonly #dir: string
+  #chunks: Uint8Array[] = []
+  #memory = 0
+  #size = 0
+  #spilled = 0
+  #crc = 0
+  #file: { handle: FileHandle; path: string } | null = null
+  #busy: Promise<void> = Promise.resolve()
+  #dropped = false
+
+  constructor(share: MemoryShare, host: Host, spillDir: string) {
+    this.#share = share
+    this.#host = host
+    this.#dir = spillDir
+  }
+
+  write(chunk: Uint8Array): Promise<void> {
+    if (chunk.length === 0) return Promise.resolve()
+    return this.#inTurn(() => {
+      if (this.#dropped) throw new Error('writing to a body that was given up')
+      return this.#write(chunk)
+    })
+  }
+  #inTurn(step: () => Promise<void>): Promise<void> {
+    const mine = this.#busy.then(step)
+    this.#busy = mine.catch(() => {})
+    return mine
+  }
+
+  async #write(chunk: Uint8Array): Promise<void> {
+    if (!this.#file && this.#share.tryTake(chunk.length)) {
+      this.#memory += chunk.length
+      this.#chunks.push(chunk)
+    } else {
+      const file = this.#file ?? (await this.#spill())
+      await file.handle.write(chunk, this.#size)
+      this.#count(chunk.length)
+    }
+    this.#crc = crc32(chunk, this.#crc)
+    this.#size += chunk.length
+  }
+  async #spill(): Promise<{ handle: FileHandle; path: string }> {
+    const path = `${this.#dir}/${process.pid}-${++spillNumber}`
+    const file = { handle: await this.#host.fs.open(path, 'wx+'), path }
+    this.#file = file
     let at = 0
-    for (const c of chunks) {
-      await opened.handle.write(c, at)
+    for (const c of this.#chunks) {
+      await file.handle.write(c, at)
       at += c.length
     }
-    chunks = []
-    share.give(memory)
-    share.spilled(memory)
-    memory = 0
-    return opened
+    this.#count(this.#memory)
+    this.#giveMemory()
+    return file
   }
-  const drop = async (): Promise<void> => {
-    chunks = []
-    share.give(memory)
-    memory = 0
-    if (file) {
-      const f = file
-      file = null
-      share.spilled(-size)
-      await f.handle.close()
-      await host.fs.unlink(f.path)
-    }
+  #count(bytes: number): void {
+    this.#spilled += bytes
+    this.#share.spilled(bytes)
   }
-  return {
-    async write(chunk) {
-      if (chunk.length === 0) return
-      crc = crc32(chunk, crc)
-      if (!file && share.tryTake(chunk.length)) {
-        memory += chunk.length
-        chunks.push(chunk)
-      } else {
-        const f = file ?? (await spill())
-        await f.handle.write(chunk, size)
-        share.spilled(chunk.length)
+  #giveMemory(): void {
+    this.#chunks = []
+    this.#share.give(this.#memory)
+    this.#memory = 0
+  }
+
+  finish(): Promise<Body> {
+    const size = this.#size
+    const memory = (): number => this.#memory
+    return Promise.resolve({
+      size,
+      crc32: crc32Base64(this.#crc),
+      get memoryBytes() {
+        return memory()
+      },
+      open: (start = 0, end = size) => (this.#file ? readFile(this.#file.handle, start, end) : readChunks(this.#chunks, start, end)),
+      release: () => this.abort(),
+    })
+  }
+  /** Also what releasing the finished body does; a second call does nothing. */
+  abort(): Promise<void> {
+    return this.#inTurn(async () => {
+      if (this.#dropped) return
+      this.#dropped = true
+      this.#giveMemory()
+      this.#share.spilled(-this.#spilled)
+      const file = this.#file
+      if (!file) return
+      this.#file = null
+      try {
+        await file.handle.close()
+      } finally {
+        await this.#host.fs.unlink(file.path)
       }
-      size += chunk.length
-    },
-    finish: () => {
-      let released = false
-      const body: Body = {
-        size,
-        crc32: crc32Base64(crc),
-        get memoryBytes() {
-          return memory
-        },
-        open: (start = 0, end = size) => (file ? readFile(file.handle, start, end) : readChunks(chunks, start, end)),
-        release: async () => {
-          if (released) return
-          released = true
-          await drop()
-        },
-      }
-      return Promise.resolve(body)
-    },
-    abort: drop,
+    })
   }
 }
 

@@ -36,6 +36,7 @@ export class Commits {
       for (;;) {
         const since = host.clock.monotonic()
         const result = await lane.save(() => {
+          this.#x.signal.throwIfAborted()
           invariant('I3', lane.lease.live(), () => `lease ${lane.lease.id} is not live at serialization`)
           this.#waiting = null
           const s = this.#book.serialize()

@@ -7,11 +7,14 @@ import type { LaneBook, OpenCut } from './book.ts'
 import type { Commits } from './commits.ts'
 import { LaneStoppedError, type LaneContext } from './context.ts'
 import type { Filled } from './fill.ts'
+import type { Flow } from './flow.ts'
 import { invariant } from './invariants.ts'
 import { tokenOf } from './names.ts'
 import { formatRuns } from './note.ts'
 
 const GIVEN_UP = 'delivery-failed'
+const BACKUP = 'backup'
+const REJECT_TYPES = ['decompression-failed', 'processing-failed']
 /** A body is expected to move at least so fast, beside the attempt's time-out. */
 const SLOWEST_BYTES_PER_MS = 1024
 
@@ -19,6 +22,8 @@ const SLOWEST_BYTES_PER_MS = 1024
 export interface Conflict {
   readonly key: string
   readonly stored: Stored
+  /** It stands in the backup: the cut was given up. */
+  readonly givenUp?: true
 }
 export type Delivery =
   | { readonly kind: 'done'; readonly created: boolean; readonly objects: number; readonly storedBytes: number }
@@ -98,7 +103,7 @@ function planOf(j: DeliverJob): Planned[] {
   return plan
 }
 
-function tokenFor(j: DeliverJob, index: string): string {
+function tokenFor(j: Pick<DeliverJob, 'book' | 'cut'> & { x: NamesContext }, index: string): string {
   const { pipelineId, lane } = j.x
   return tokenOf({ pipelineId, lineage: j.book.lineage, topicId: lane.topicId, shard: lane.shard, start: j.cut.start }, '', index)
 }
@@ -131,6 +136,33 @@ function outObject(
   }
 }
 
+function backupKey(j: Pick<DeliverJob, 'book' | 'cut'> & { x: NamesContext; filled: { flow: Flow } }): string {
+  return j.filled.flow.rejectsKey({ token: tokenFor(j, BACKUP), arrivalMs: j.cut.arrivalMs, type: GIVEN_UP })
+}
+
+/** Every name that an effect of a recorded cut may have: the anchor's, the backup's, those of rejects. */
+export function namesOf(x: NamesContext, book: LaneBook, cut: OpenCut, flow: Flow): { handle: SinkHandle; key: string; kind: Kind }[] {
+  const j = { x, book, cut, filled: { flow } }
+  const names: { handle: SinkHandle; key: string; kind: Kind }[] = [
+    { handle: flow.sink, key: flow.objectKey({ token: tokenFor(j, '0'), arrivalMs: cut.arrivalMs }), kind: 'anchor' },
+  ]
+  if (flow.rejects !== flow.sink) names.push({ handle: flow.rejects, key: backupKey(j), kind: 'backup' })
+  if (flow.stages.length === 0) return names
+  for (const type of REJECT_TYPES) {
+    names.push({
+      handle: flow.rejects,
+      key: flow.rejectsKey({ token: tokenFor(j, `rejects:${type}`), arrivalMs: cut.arrivalMs, type }),
+      kind: 'rejects',
+    })
+  }
+  return names
+}
+/** What names need of a lane. */
+export interface NamesContext {
+  readonly pipelineId: string
+  readonly lane: { readonly topicId: string; readonly shard: string }
+}
+
 /** retry.duration counts only where there is another place to put the cut. */
 function mayGiveUp(j: DeliverJob): boolean {
   return j.filled.flow.rejects !== j.filled.flow.sink
@@ -142,12 +174,18 @@ async function lookFirst(j: DeliverJob, plan: readonly Planned[]): Promise<Confl
   const looks = plan.map((p) => ({ p, handle: p.handle, key: p.object.key }))
   // a rejects object of another outcome may stand there although this attempt rejects nothing
   if (encoded.rejects.size === 0 && flow.stages.length > 0) {
-    for (const type of ['decompression-failed', 'processing-failed']) {
+    for (const type of REJECT_TYPES) {
       const token = tokenFor(j, `rejects:${type}`)
       const key = flow.rejectsKey({ token, arrivalMs: j.cut.arrivalMs, type })
       const stored = await head(j, flow.rejects, key)
       if (stored) return { key, stored }
     }
+  }
+  // given up by an earlier life whose note was lost: the backup has it, the sink must not get it too
+  if (mayGiveUp(j) && encoded.main) {
+    const key = backupKey(j)
+    const stored = await head(j, flow.rejects, key)
+    if (stored) return { key, stored, givenUp: true }
   }
   for (const { p, handle, key } of looks) {
     const stored = await head(j, handle, key)
@@ -209,9 +247,10 @@ async function giveUp(j: DeliverJob, plan: readonly Planned[]): Promise<Delivery
   const { x, cut, commits } = j
   const anchor = plan.find((p) => p.kind === 'anchor')
   await x.host.failpoint('decide.before')
-  if (anchor) {
-    const found = await headOnce(j, anchor)
-    if (found) return { kind: 'done', created: false, objects: plan.length, storedBytes: anchor.object.size }
+  const stored = anchor ? await headOnce(j, anchor) : null
+  if (anchor && stored) {
+    if (!judge(j, anchor, stored)) return { kind: 'conflict', conflict: { key: anchor.object.key, stored } }
+    return { kind: 'done', created: false, objects: plan.length, storedBytes: anchor.object.size }
   }
   cut.givenUp = true
   await commits.save()
@@ -220,21 +259,20 @@ async function giveUp(j: DeliverJob, plan: readonly Planned[]): Promise<Delivery
 }
 
 /** Only what HEAD does not find goes to the backup; a sink that cannot be asked counts as "not found", and is said. */
-async function headOnce(j: DeliverJob, p: Planned): Promise<boolean> {
+async function headOnce(j: DeliverJob, p: Planned): Promise<Stored | null> {
   const { x } = j
   try {
     const once: SinkHandle = { ...p.handle, retry: { ...p.handle.retry, durationMs: 0 } }
-    const stored = await attempts(once, scopeOf(j), { operation: 'head', timeoutMs: p.handle.timeoutMs }, (c) =>
+    return await attempts(once, scopeOf(j), { operation: 'head', timeoutMs: p.handle.timeoutMs }, (c) =>
       p.handle.sink.head(p.object.key, c),
     )
-    return stored !== null && judge(j, p, stored)
   } catch (e) {
     if (!(e instanceof RetryExhaustedError)) throw e
     x.log.warn(
       { key: p.object.key, pipeline: x.pipeline },
       'giving up to the backup although the sink cannot be asked: if it stored an unanswered put, the records are in both',
     )
-    return false
+    return null
   }
 }
 
@@ -245,8 +283,8 @@ async function deliverGivenUp(j: DeliverJob): Promise<Delivery> {
   let storedBytes = 0
   const backups: Planned[] = [...rejects]
   if (encoded.main) {
-    const token = tokenFor(j, 'backup')
-    const key = flow.rejectsKey({ token, arrivalMs: j.cut.arrivalMs, type: GIVEN_UP })
+    const token = tokenFor(j, BACKUP)
+    const key = backupKey(j)
     const encoding = compressionInfo(flow.identity.format.compression).contentEncoding
     backups.push({
       kind: 'backup',
@@ -270,21 +308,32 @@ async function deliverGivenUp(j: DeliverJob): Promise<Delivery> {
   return { kind: 'done', created: false, objects: backups.length, storedBytes }
 }
 
-/** After the position has passed the cut: uploads that an earlier life left open under its name are ended. */
+/**
+ * After the position has passed the cut: uploads that an earlier life left open under its name are ended. One try: what stays is
+ * untidy, not wrong, and the lane must not wait for it (a store that is down, no right to list uploads).
+ */
 export async function retire(j: DeliverJob): Promise<void> {
   if (!j.recovered) return
-  const { x, filled } = j
-  for (const { handle, object } of planOf(j)) {
-    const { sink, timeoutMs } = handle
-    const count = await attempts(handle, scopeOf(j), { operation: 'abort', timeoutMs, forever: true }, (c) =>
-      sink.abortUploads(object.key, c),
-    )
-    if (count > 0) x.events.emit({ type: 'uploads.aborted', pipeline: x.pipeline, shard: x.lane.shard, key: object.key, count })
+  const { x } = j
+  for (const { kind, handle, object } of planOf(j)) {
+    if (kind === 'anchor' && j.cut.givenUp) continue
+    const once: SinkHandle = { ...handle, retry: { ...handle.retry, durationMs: 0 } }
+    try {
+      const work = { operation: 'abort', timeoutMs: handle.timeoutMs }
+      const count = await attempts(once, scopeOf(j, false), work, (c) => handle.sink.abortUploads(object.key, c))
+      if (count > 0) x.events.emit({ type: 'uploads.aborted', pipeline: x.pipeline, shard: x.lane.shard, key: object.key, count })
+    } catch (e) {
+      if (x.signal.aborted || errorKind(e) === 'lease-lost') throw e
+      x.log.warn(
+        { pipeline: x.pipeline, key: object.key, err: errorMessage(e) },
+        'unfinished uploads of an earlier life may stay at the store',
+      )
+    }
   }
-  invariant('I6', filled.encoded.start === j.cut.start, 'retiring another cut')
 }
 
-export function scopeOf(j: Pick<DeliverJob, 'x' | 'book' | 'cut' | 'recovered' | 'turn'>): EffectScope {
+/** `acting`: effects are meant; else nothing visible is made and the cut may be past. */
+export function scopeOf(j: Pick<DeliverJob, 'x' | 'book' | 'cut' | 'recovered' | 'turn'>, acting = true): EffectScope {
   const { x, book, cut, turn } = j
   const { lane } = x
   return {
@@ -305,7 +354,9 @@ export function scopeOf(j: Pick<DeliverJob, 'x' | 'book' | 'cut' | 'recovered' |
       end: cut.end,
     },
     turn: () => turn,
+    trouble: (reason) => x.progress({ reason }),
     mayAct: () => {
+      if (!acting) return
       invariant(
         'I1',
         cut.acked && book.cuts.includes(cut),

@@ -41,6 +41,8 @@ interface Running {
   hard: AbortController
   drain: AbortController
   readonly progress: LaneProgress
+  /** Between launch and the end of the supervision. */
+  active: boolean
   done: Promise<void>
 }
 
@@ -53,7 +55,10 @@ export function openCutsOf(ordered: boolean, most: number): number {
 export class Lanes implements LaneHandler {
   readonly #o: LanesOptions
   readonly #running = new Map<string, Running>()
+  readonly #waiting: (() => void)[] = []
   #paused: boolean
+  /** Pause, resume and rewriting come one after the other. */
+  #actions: Promise<unknown> = Promise.resolve()
 
   constructor(o: LanesOptions, paused: boolean) {
     this.#o = o
@@ -71,11 +76,23 @@ export class Lanes implements LaneHandler {
       reason: null,
       lineage: 1,
     }
-    const r: Running = { lane, hard: new AbortController(), drain: new AbortController(), progress, done: Promise.resolve() }
+    const done = Promise.resolve()
+    const r: Running = { lane, hard: new AbortController(), drain: new AbortController(), progress, active: false, done }
     this.#running.set(lane.shard, r)
     if (this.#paused) progress.state = 'paused'
     else this.#launch(r, lane.resume)
+    for (const wake of this.#waiting.splice(0)) wake()
     return Promise.resolve()
+  }
+
+  /** Resolves when so many shards are assigned here, or when the signal aborts. */
+  async have(shards: number, signal: AbortSignal): Promise<void> {
+    while (this.#running.size < shards && !signal.aborted) {
+      await new Promise<void>((resolve) => {
+        this.#waiting.push(resolve)
+        signal.addEventListener('abort', () => resolve(), { once: true })
+      })
+    }
   }
 
   async revoking(lane: Lane, deadline: AbortSignal): Promise<void> {
@@ -98,17 +115,22 @@ export class Lanes implements LaneHandler {
   #launch(r: Running, resume: Lane['resume']): void {
     r.hard = new AbortController()
     r.drain = new AbortController()
-    r.done = this.#supervise(r, resume)
+    r.active = true
+    // what is trimmed and shown follows the stored position, also when an operator has set it back
+    if (resume) r.progress.position = resume.position
+    Object.assign(r.progress, { reason: null, cutMs: null, fillMs: null, openCuts: 0 })
+    r.done = this.#supervise(r, resume).finally(() => (r.active = false))
   }
 
   /** Never rejects: a lane that ends says why in its status and in an event. */
   async #supervise(r: Running, first: Lane['resume']): Promise<void> {
-    const { host, events, pipeline, log } = this.#o
+    const { events, pipeline } = this.#o
     const { shard } = r.lane
     const signal = AbortSignal.any([r.hard.signal, r.lane.lease.signal])
     let resume = first
     await this.#o.ready
     for (let failures = 0; ; failures++) {
+      const since = this.#o.host.clock.monotonic()
       try {
         await runLane(this.#context(r, signal), resume)
         r.progress.state = this.#paused ? 'paused' : 'stopped'
@@ -126,19 +148,36 @@ export class Lanes implements LaneHandler {
           events.emit({ type: 'lane.ended', pipeline, shard })
           return
         }
-        const delayMs = Math.min(RESTART_MAX_MS, 100 * 2 ** failures)
-        Object.assign(r.progress, { state: 'waiting', reason: errorMessage(e) })
-        log.warn(
-          { pipeline, shard, err: errorMessage(e), stack: e instanceof Error ? e.stack : undefined, delayMs },
-          'lane failed; it starts again from what is stored',
-        )
-        try {
-          await host.clock.sleep(delayMs, signal)
-          resume = await r.lane.saved()
-        } catch (again) {
-          r.progress.reason = errorMessage(again)
-          if (signal.aborted) return
+        if (this.#o.host.clock.monotonic() - since > RESTART_MAX_MS) failures = 0
+        const again = await this.#again(r, e, failures, signal)
+        if (!again) return
+        resume = again.resume
+      }
+    }
+  }
+
+  /** After a passing fault: waits, then reads back what is stored until that works. null: the lane is to end. */
+  async #again(r: Running, e: unknown, failures: number, signal: AbortSignal): Promise<{ resume: Lane['resume'] } | null> {
+    const { host, log, pipeline } = this.#o
+    const ending = AbortSignal.any([signal, r.drain.signal])
+    let reason = e
+    for (let n = failures; ; n++) {
+      const delayMs = Math.min(RESTART_MAX_MS, 100 * 2 ** Math.min(n, 20))
+      Object.assign(r.progress, { state: 'waiting', reason: errorMessage(reason) })
+      const stack = reason instanceof Error ? reason.stack : undefined
+      log.warn(
+        { pipeline, shard: r.lane.shard, err: errorMessage(reason), stack, delayMs },
+        'lane failed; it starts again from what is stored',
+      )
+      try {
+        await host.clock.sleep(delayMs, ending)
+        return { resume: await r.lane.saved() }
+      } catch (again) {
+        if (ending.aborted) {
+          r.progress.state = 'stopped'
+          return null
         }
+        reason = again
       }
     }
   }
@@ -177,26 +216,49 @@ export class Lanes implements LaneHandler {
     deadline.removeEventListener('abort', late)
   }
 
-  async pause(deadline: AbortSignal): Promise<void> {
+  #inTurn<T>(fn: () => Promise<T>): Promise<T> {
+    const mine = this.#actions.then(fn, fn)
+    this.#actions = mine.catch(() => {})
+    return mine
+  }
+
+  pause(deadline: AbortSignal): Promise<void> {
+    return this.#inTurn(() => this.#pause(deadline))
+  }
+  async #pause(deadline: AbortSignal): Promise<void> {
     this.#paused = true
     await Promise.all([...this.#running.values()].map((r) => this.#stop(r, deadline)))
     for (const r of this.#running.values()) if (r.progress.state !== 'stopped' || r.progress.reason === null) r.progress.state = 'paused'
   }
-  /** Starts every lane that is paused or stopped again, from what is stored. */
-  async resume(): Promise<void> {
+  /** Starts every lane that does not run again, from what is stored. */
+  resume(): Promise<void> {
+    return this.#inTurn(() => this.#resume())
+  }
+  async #resume(): Promise<void> {
     this.#paused = false
     for (const r of this.#running.values()) {
-      if (r.progress.state !== 'paused' && r.progress.state !== 'stopped') continue
-      await r.done
+      if (r.active) continue
       const resume = await r.lane.saved()
-      r.progress.reason = null
-      this.#launch(r, resume)
+      if (this.#running.get(r.lane.shard) === r) this.#launch(r, resume)
     }
   }
-  /** While no lane runs: what replay and release rewrite. */
-  idleLanes(shard?: string): Lane[] {
-    const all = [...this.#running.values()].filter((r) => shard === undefined || r.lane.shard === shard)
-    return all.filter((r) => r.progress.state === 'paused' || r.progress.state === 'stopped').map((r) => r.lane)
+  /** Stops the lanes, hands those of a shard (or all) to `fn`, which may rewrite what is stored, and runs them again if they ran. */
+  whileStopped<T>(shard: string | undefined, deadline: AbortSignal, fn: (lanes: readonly Lane[]) => Promise<T>): Promise<T> {
+    return this.#inTurn(async () => {
+      const paused = this.#paused
+      await this.#pause(deadline)
+      try {
+        const all = [...this.#running.values()].map((r) => r.lane)
+        return await fn(all.filter((l) => shard === undefined || l.shard === shard))
+      } finally {
+        if (!paused) await this.#resume()
+      }
+    })
+  }
+  /** Nothing at or above `position` of the shard is trimmed from now on: an operator is about to set it back. */
+  hold(shard: string, position: number): void {
+    const r = this.#running.get(shard)
+    if (r) r.progress.position = Math.min(r.progress.position, position)
   }
   /** Resolves when every lane has ended (drained to `until`, or aborted at the deadline). */
   async ended(deadline: AbortSignal): Promise<void> {
@@ -208,6 +270,10 @@ export class Lanes implements LaneHandler {
         await r.done
       }),
     )
+  }
+  /** Shards that still have recorded cuts. */
+  get openCuts(): { shard: string; cuts: number }[] {
+    return [...this.#running].flatMap(([shard, r]) => (r.progress.openCuts > 0 ? [{ shard, cuts: r.progress.openCuts }] : []))
   }
   get positions(): ReadonlyMap<string, number> {
     return new Map([...this.#running].map(([shard, r]) => [shard, r.progress.position]))
@@ -234,7 +300,8 @@ export class Lanes implements LaneHandler {
 async function oldest(r: Running): Promise<number> {
   const known = r.progress.cutMs ?? r.progress.fillMs
   if (known !== null || !r.lane.lease.live()) return known ?? Infinity
-  const { logStart } = await r.lane.bounds()
+  const { logStart, stable } = await r.lane.bounds()
+  if (r.progress.position >= stable) return Infinity
   const got = await r.lane.read(Math.max(logStart, r.progress.position), { maxBytes: 1, maxWaitMs: 0, signal: r.lane.lease.signal })
   const ms = got.batches[0]?.arrivalMs[0] ?? Infinity
   for (const b of got.batches) b.release()

@@ -38,7 +38,7 @@ export class PipelineManager implements DeliveryStreams {
 
   async #load(stored: StoredPipeline, yaml: PipelineSpec | null): Promise<void> {
     const { record } = stored
-    const entry: Entry = { stored, spec: null, main: null, backup: null, ending: null }
+    const entry: Entry = { stored, spec: null, main: null, backup: null, ending: null, discard: new AbortController() }
     this.entries.set(record.name, entry)
     if (record.origin === 'api') {
       if (yaml)
@@ -53,6 +53,12 @@ export class PipelineManager implements DeliveryStreams {
         'NotConfigured',
         `the pipeline "${record.name}" is in the registry and no longer in the configuration: its data and position are kept, nothing is delivered`,
       )
+    }
+    // a crash between the end of a deletion and its record: only the record is left
+    if (record.status === 'DELETING' && !(await this.shared.streams.find(record.topic.name))) {
+      await this.shared.registry.deletePipeline(stored)
+      this.entries.delete(record.name)
+      return
     }
     await this.run(entry)
     if (record.origin === 'yaml' && yaml && record.status === 'ACTIVE') await applyYaml(this, entry, yaml, false)
@@ -74,7 +80,12 @@ export class PipelineManager implements DeliveryStreams {
     entry.main = new RunningPipeline(this.shared, { ...common, spec, pipelineId: record.pipelineId })
     const second = backupSpec(spec)
     if (second && record.backupId !== null) {
-      entry.backup = new RunningPipeline(this.shared, { ...common, spec: second, pipelineId: record.backupId })
+      entry.backup = new RunningPipeline(this.shared, {
+        ...common,
+        name: backupName(record.name),
+        spec: second,
+        pipelineId: record.backupId,
+      })
     }
     await entry.main.join(former)
     await entry.backup?.join(former)
@@ -141,7 +152,14 @@ export class PipelineManager implements DeliveryStreams {
       specHash: shape.hash,
       history: [],
     }
-    const entry: Entry = { stored: await registry.putPipeline(record, 'absent'), spec: c.spec, main: null, backup: null, ending: null }
+    const entry: Entry = {
+      stored: await registry.putPipeline(record, 'absent'),
+      spec: c.spec,
+      main: null,
+      backup: null,
+      ending: null,
+      discard: new AbortController(),
+    }
     this.entries.set(c.name, entry)
     await this.run(entry)
     return entry
@@ -151,6 +169,7 @@ export class PipelineManager implements DeliveryStreams {
     return this.#locked(name, async () => {
       const entry = this.#api(name)
       const { record } = entry.stored
+      this.#refuseDeleting(entry)
       if (record.versionId !== expectedVersion)
         throw new ControlError('version', `version ${expectedVersion} of ${name} was named, it is ${record.versionId}`)
       await this.putSpecInForce(entry, c.spec, { document: c.document, spec: c.spec })
@@ -166,8 +185,10 @@ export class PipelineManager implements DeliveryStreams {
     await registry.putSpec(shape.hash, shape.bytes)
     const versionId = String(Number(record.versionId) + 1)
     const history = shape.hash === record.specHash ? record.history : [...record.history.filter((h) => h !== shape.hash), record.specHash]
-    const backupId = spec.backup && record.backupId === null ? Buffer.from(host.random.bytes(9)).toString('hex') : record.backupId
-    if (backupId !== null && record.backupId === null) await this.#startBackupHere(entry, backupId)
+    if (!spec.backup && record.backupId !== null) await this.#endBackup(entry)
+    const was = spec.backup ? record.backupId : null
+    const backupId = spec.backup ? (was ?? Buffer.from(host.random.bytes(9)).toString('hex')) : null
+    if (backupId !== null && was === null) await this.#startBackupHere(entry, backupId)
     await this.write(entry, { ...more, versionId, updatedMs: host.clock.now(), specHash: shape.hash, history, backupId })
     entry.spec = spec
     entry.main?.replaceSpec(spec, versionId)
@@ -176,7 +197,7 @@ export class PipelineManager implements DeliveryStreams {
     else if (second && backupId !== null && entry.main) {
       const { topic, shards } = entry.main
       entry.backup = new RunningPipeline(this.shared, {
-        name: record.name,
+        name: backupName(record.name),
         topic,
         shards,
         versionId,
@@ -186,6 +207,16 @@ export class PipelineManager implements DeliveryStreams {
       })
       await entry.backup.join(null)
     }
+  }
+
+  /** Switched off: it ends where it is; a later one has another id and starts where it is switched on. */
+  async #endBackup(entry: Entry): Promise<void> {
+    const { backup } = entry
+    entry.backup = null
+    if (!backup) return
+    await backup.lanes.pause(AbortSignal.timeout(this.#drainMs))
+    await backup.leave()
+    await this.shared.forgetGroup(backup.group)
   }
 
   /** A backup that is switched on later backs up what is put from then on. */
@@ -200,6 +231,7 @@ export class PipelineManager implements DeliveryStreams {
     await this.#locked(name, async () => {
       const entry = this.entries.get(name)
       if (!entry) throw new ControlError('not-found', `${name} is not there`)
+      this.#refuseDeleting(entry)
       await this.write(entry, { tags })
     })
   }
@@ -208,36 +240,44 @@ export class PipelineManager implements DeliveryStreams {
     await this.#locked(name, async () => {
       const entry = this.#api(name)
       if (entry.stored.record.status === 'DELETING' && !o.force) return
-      this.shared.streams.close(name)
       if (entry.stored.record.status !== 'DELETING') await this.write(entry, { status: 'DELETING', paused: false })
-      entry.ending ??= this.#end(entry, o.force)
+      const closed = this.shared.streams.close(name)
+      if (entry.ending && o.force) entry.discard.abort(new Error('AllowForceDelete'))
+      entry.ending ??= closed.then(() => this.#end(entry, o.force))
     })
   }
 
   /** Drains what was put before the deletion, for at most drain_timeout; then discards, counts and forgets. */
   async #end(entry: Entry, force: boolean): Promise<void> {
-    const { streams, registry, log } = this.shared
-    const { record } = entry.stored
+    const { streams, log } = this.shared
+    const { name } = entry.stored.record
     const running = [entry.main, entry.backup].filter((p) => p !== null)
-    const deadline = AbortSignal.any([this.#over.signal, AbortSignal.timeout(force ? 0 : this.#drainMs)])
+    const deadline = AbortSignal.any([this.#over.signal, entry.discard.signal, AbortSignal.timeout(force ? 0 : this.#drainMs)])
     try {
       for (const p of running) {
+        await p.assigned(this.#over.signal)
         p.drainTo(await streams.ends(p.topic, p.shards))
         await p.lanes.resume()
       }
       await Promise.all(running.map((p) => p.lanes.ended(deadline)))
       if (this.#over.signal.aborted) return
-      for (const p of running) await this.#countDiscarded(p, force)
-      for (const p of running) {
-        await p.leave()
-        await this.shared.forgetGroup(p.group)
-      }
-      await streams.delete(record.topic)
-      await registry.deletePipeline(entry.stored)
-      this.entries.delete(record.name)
+      for (const p of running) await this.#countDiscarded(p, force || entry.discard.signal.aborted)
+      await this.#locked(name, () => this.#forget(entry, running))
     } catch (e) {
-      log.error({ pipeline: record.name, err: errorMessage(e) }, 'deleting a pipeline failed; it goes on at the next start')
+      log.error({ pipeline: name, err: errorMessage(e) }, 'deleting a pipeline failed; it goes on at the next start')
     }
+  }
+
+  async #forget(entry: Entry, running: readonly RunningPipeline[]): Promise<void> {
+    const { streams, registry, parts } = this.shared
+    for (const p of running) {
+      await p.leave()
+      await this.shared.forgetGroup(p.group)
+      await parts.forget(p.pipelineId)
+    }
+    await streams.delete(entry.stored.record.topic)
+    await registry.deletePipeline(entry.stored)
+    this.entries.delete(entry.stored.record.name)
   }
 
   async #countDiscarded(p: RunningPipeline, force: boolean): Promise<void> {
@@ -255,6 +295,11 @@ export class PipelineManager implements DeliveryStreams {
     entry.stored = await this.shared.registry.putPipeline({ ...entry.stored.record, ...change }, entry.stored.version)
   }
 
+  #refuseDeleting(entry: Entry): void {
+    const { name, status } = entry.stored.record
+    if (status === 'DELETING') throw new ControlError('not-active', `${name} is being deleted`)
+  }
+
   #api(name: string): Entry {
     const entry = this.entries.get(name)
     if (!entry) throw new ControlError('not-found', `${name} is not there`)
@@ -265,6 +310,11 @@ export class PipelineManager implements DeliveryStreams {
   #warn(code: string, message: string): void {
     this.shared.events.emit({ type: 'warning', code, message })
     this.shared.log.warn({ code }, message)
+  }
+
+  /** One change of a pipeline at a time: API, operator and the end of a deletion. */
+  locked<T>(name: string, fn: () => Promise<T>): Promise<T> {
+    return this.#locked(name, fn)
   }
 
   async #locked<T>(name: string, fn: () => Promise<T>): Promise<T> {
@@ -285,9 +335,17 @@ export class PipelineManager implements DeliveryStreams {
     while (!this.#over.signal.aborted) {
       try {
         await host.clock.sleep(TRIM_MS, this.#over.signal)
-        for (const e of this.entries.values()) await this.#measureAndTrim(e)
-      } catch (e) {
-        if (!this.#over.signal.aborted) log.warn({ err: errorMessage(e) }, 'measuring lag and trimming the log failed; it is tried again')
+      } catch {
+        return // the daemon stops
+      }
+      for (const e of this.entries.values()) {
+        try {
+          await this.#measureAndTrim(e)
+        } catch (error) {
+          const pipeline = e.stored.record.name
+          if (!this.#over.signal.aborted)
+            log.warn({ pipeline, err: errorMessage(error) }, 'measuring lag and trimming the log failed; it is tried again')
+        }
       }
     }
   }
@@ -312,15 +370,21 @@ export class PipelineManager implements DeliveryStreams {
   }
 
   /** SIGTERM: no put is accepted any more (the front door sees to it); lanes end their open cut and deliver until the deadline. */
-  async stop(deadline: AbortSignal): Promise<{ drained: boolean }> {
+  async stop(deadline: AbortSignal): Promise<{ open: readonly { pipeline: string; shard: string; cuts: number }[] }> {
     this.#over.abort(new Error('the daemon stops'))
     await this.#ticking
     await Promise.allSettled([...this.entries.values()].map((e) => e.ending ?? Promise.resolve()))
     const running = [...this.entries.values()].flatMap((e) => [e.main, e.backup]).filter((p) => p !== null)
     await Promise.all(running.map((p) => p.lanes.pause(deadline)))
+    const open = running.flatMap((p) => p.lanes.openCuts.map((o) => ({ pipeline: p.name, ...o })))
     await Promise.all(running.map((p) => p.leave()))
-    return { drained: !deadline.aborted }
+    return { open }
   }
+}
+
+/** How the backup of a pipeline is called in metrics, logs and commands. */
+function backupName(name: string): string {
+  return `${name}:backup`
 }
 
 function infoOf(e: Entry): DeliveryStreamInfo | null {

@@ -1,19 +1,24 @@
-import { attempts } from '../delivery/attempts.ts'
+import { attempts, RetryExhaustedError, type EffectScope, type SinkHandle } from '../delivery/attempts.ts'
+import type { AttemptContext } from '../sdk/sink.ts'
 import type { Lane, LaneState } from '../stream/source.ts'
 import { LaneBook, type OpenCut } from './book.ts'
 import { ControlError, type PipelineOperator, type PipelineStatus, type ReplayFrom } from './control.ts'
 import type { Entry, RunningPipeline, Shared } from './running.ts'
-import { tokenOf } from './names.ts'
+import { namesOf } from './deliver.ts'
 import { parseNote, type Note } from './note.ts'
 import { applyYaml, type SpecWriter } from './yaml-spec.ts'
 import type { PipelineRecord } from '../registry/registry.ts'
 import type { PipelineSpec } from './spec.ts'
-import type { SinkHandle } from '../delivery/attempts.ts'
+
+const ASK_MS = 5_000
+const BACKUP = /:backup$/
+const isBackup = (name: string): boolean => BACKUP.test(name)
 
 /** What the operator's commands need of the manager. */
 export interface Pipelines extends SpecWriter {
   readonly entries: ReadonlyMap<string, Entry>
   write(entry: Entry, change: Partial<PipelineRecord>): Promise<void>
+  locked<T>(name: string, fn: () => Promise<T>): Promise<T>
 }
 
 /** Step 13 of docs/exactly-once.md: the only code that moves a position or forgets a cut because somebody said so. */
@@ -36,29 +41,33 @@ export class Operator implements PipelineOperator {
     const all: PipelineStatus[] = []
     for (const entry of this.#m.entries.values()) {
       all.push(await statusOf(entry, entry.main, entry.stored.record.name))
-      if (entry.backup) all.push(await statusOf(entry, entry.backup, `${entry.stored.record.name}:backup`))
+      if (entry.backup) all.push(await statusOf(entry, entry.backup, entry.backup.name))
     }
     return all.toSorted((a, b) => (a.name < b.name ? -1 : 1))
   }
 
   async pause(name: string): Promise<void> {
-    const { entry, running } = this.#find(name)
-    await this.#m.write(entry, { paused: true })
-    await Promise.all(running.map((p) => p.lanes.pause(AbortSignal.timeout(this.#drainMs))))
+    await this.#locked(name, async ({ entry, running }) => {
+      if (!isBackup(name)) await this.#m.write(entry, { paused: true })
+      await Promise.all(running.map((p) => p.lanes.pause(this.#deadline())))
+    })
   }
 
   async resume(name: string): Promise<void> {
-    const { entry, running } = this.#find(name)
-    await this.#m.write(entry, { paused: false })
-    await Promise.all(running.map((p) => p.lanes.resume()))
+    await this.#locked(name, async ({ entry, running }) => {
+      if (!isBackup(name)) await this.#m.write(entry, { paused: false })
+      await Promise.all(running.map((p) => p.lanes.resume()))
+    })
   }
 
   async apply(name: string, o: { force: boolean }): Promise<{ specHash: string; changed: boolean }> {
-    const { entry } = this.#find(name)
-    if (entry.stored.record.origin !== 'yaml') throw new ControlError('invalid', `${name} was made through the API: use UpdateDestination`)
-    const spec = (await this.#yaml()).get(name)
-    if (!spec) throw new ControlError('not-found', `the configuration file has no pipeline "${name}"`)
-    return applyYaml(this.#m, entry, spec, o.force)
+    return this.#locked(name, async ({ entry }) => {
+      if (entry.stored.record.origin !== 'yaml')
+        throw new ControlError('invalid', `${name} was made through the API: use UpdateDestination`)
+      const spec = (await this.#yaml()).get(name)
+      if (!spec) throw new ControlError('not-found', `the configuration file has no pipeline "${name}"`)
+      return applyYaml(this.#m, entry, spec, o.force)
+    })
   }
 
   async replay(
@@ -66,55 +75,72 @@ export class Operator implements PipelineOperator {
     from: ReplayFrom,
     o: { shard?: string },
   ): Promise<{ lineage: number; shards: readonly { shard: string; from: number }[] }> {
-    return this.#whileStopped(name, async (p) => {
-      const shards: { shard: string; from: number }[] = []
-      let highest = 0
-      for (const lane of this.#lanesOf(p, o.shard)) {
-        const position = await this.#positionOf(p, lane, from)
-        const { leaderEpoch, logStart, stable } = await lane.bounds()
-        if (position < logStart || position > stable) {
-          throw new ControlError('invalid', `replaying ${name} ${lane.shard} from ${position}: the log holds [${logStart}, ${stable}]`)
-        }
-        const known = await this.#lastNote(p, lane)
-        const lineage = known.lineage + 1
-        const note: Note = { pipelineId: p.pipelineId, lineage, topicId: lane.topicId, position, counter: known.counter, cuts: [] }
+    return this.#whileStopped(name, o.shard, async (p, lanes) => {
+      // all are looked at before the first is rewritten
+      const plan = await Promise.all(lanes.map((lane) => this.#replayOf(p, lane, from)))
+      if (plan.every((x) => x.position >= x.stable)) {
+        const ends = plan.map((x) => `${x.lane.shard} ends at ${x.stable}`).join(', ')
+        throw new ControlError(
+          'invalid',
+          `replaying ${name}: nothing is there to deliver again (${ends}). A delivery stream keeps what is not delivered yet, nothing else.`,
+        )
+      }
+      for (const { lane, lineage, counter, position, leaderEpoch } of plan) {
+        const note: Note = { pipelineId: p.pipelineId, lineage, topicId: lane.topicId, position, counter, cuts: [] }
         await rewrite(lane, new LaneBook(note, leaderEpoch, true))
         await this.#shared.registry.initialised(p.pipelineId, lane.topicId, lane.shard)
-        highest = Math.max(highest, lineage)
-        shards.push({ shard: lane.shard, from: position })
       }
-      return { lineage: highest, shards }
+      const shards = plan.map((x) => ({ shard: x.lane.shard, from: x.position }))
+      return { lineage: Math.max(...plan.map((x) => x.lineage)), shards }
     })
+  }
+
+  async #replayOf(p: RunningPipeline, lane: Lane, from: ReplayFrom) {
+    const asked = await this.#positionOf(p, lane, from)
+    // from here on nothing above it is trimmed; a trim under way may still have passed it, so the log is asked after
+    p.lanes.hold(lane.shard, asked)
+    const { leaderEpoch, logStart, stable } = await lane.bounds()
+    const position = from === 'earliest' ? Math.max(asked, logStart) : asked
+    if (position < logStart || position > stable) {
+      throw new ControlError(
+        'invalid',
+        `replaying ${p.name} ${lane.shard} from ${position}: the log holds positions ${logStart} to ${stable}`,
+      )
+    }
+    const known = await this.#lastNote(p, lane)
+    return { lane, position, stable, leaderEpoch, lineage: known.lineage + 1, counter: known.counter }
   }
 
   async release(
     name: string,
     o: { force: boolean; shard?: string },
   ): Promise<{ shards: readonly { shard: string; released: number; message: string }[] }> {
-    return this.#whileStopped(name, async (p) => {
+    return this.#whileStopped(name, o.shard, async (p, lanes) => {
       const shards: { shard: string; released: number; message: string }[] = []
-      for (const lane of this.#lanesOf(p, o.shard)) {
-        const stored = await lane.saved()
-        if (!stored || stored.note === '') throw new ControlError('invalid', `${name} ${lane.shard} has no note to release: use replay`)
-        const note = parseNote(stored.note)
-        const book = new LaneBook(note, stored.leaderEpoch, true)
-        const found = o.force ? [] : await this.#effects(p, lane, book)
-        if (found.length > 0) {
-          throw new ControlError(
-            'conflict',
-            `releasing ${name} ${lane.shard}: ${found.join('; ')}. \`--force\` gives up on that: records of these cuts may then be delivered twice.`,
-          )
-        }
-        const lineage = o.force ? note.lineage + 1 : note.lineage
-        await rewrite(lane, new LaneBook({ ...note, lineage, cuts: [] }, stored.leaderEpoch, true))
-        const range = `positions ${note.position} to ${book.end}`
-        const message = o.force
-          ? `lineage ${lineage}: what was already delivered of ${range} will be delivered again`
-          : `proved that nothing of ${range} was delivered`
-        shards.push({ shard: lane.shard, released: note.cuts.length, message })
-      }
+      for (const lane of lanes) shards.push(await this.#releaseOf(p, lane, o.force))
       return { shards }
     })
+  }
+
+  async #releaseOf(p: RunningPipeline, lane: Lane, force: boolean): Promise<{ shard: string; released: number; message: string }> {
+    const { shard } = lane
+    const stored = await lane.saved()
+    if (!stored || stored.note === '') throw new ControlError('invalid', `${p.name} ${shard} has no note to release: use replay`)
+    const note = parseNote(stored.note)
+    if (note.cuts.length === 0) return { shard, released: 0, message: 'nothing is recorded, nothing was changed' }
+    const book = new LaneBook(note, stored.leaderEpoch, true)
+    const found = force ? [] : await this.#effects(p, lane, book)
+    if (found.length > 0) {
+      const what = `releasing ${p.name} ${shard}: ${found.join('; ')}`
+      throw new ControlError('conflict', `${what}. \`--force\` gives up on that: records of these cuts may then be delivered twice.`)
+    }
+    const lineage = force ? note.lineage + 1 : note.lineage
+    await rewrite(lane, new LaneBook({ ...note, lineage, cuts: [] }, stored.leaderEpoch, true))
+    const range = `positions ${note.position} to ${book.end}`
+    const message = force
+      ? `lineage ${lineage}: what was already delivered of ${range} will be delivered again`
+      : `proved that nothing of ${range} was delivered`
+    return { shard, released: note.cuts.length, message }
   }
 
   /** Uploads aborted, the longest life of an attempt waited out, then the store is asked for every name of every cut. */
@@ -123,48 +149,45 @@ export class Operator implements PipelineOperator {
     const names: { handle: SinkHandle; key: string; cut: OpenCut }[] = []
     for (const cut of book.cuts) {
       const flow = await p.flow(cut.specHash)
-      const { pipelineId } = p
-      const token = (index: string): string =>
-        tokenOf({ pipelineId, lineage: book.lineage, topicId: lane.topicId, shard: lane.shard, start: cut.start }, '', index)
-      names.push({ handle: flow.sink, key: flow.objectKey({ token: token('0'), arrivalMs: cut.arrivalMs }), cut })
-      for (const type of ['decompression-failed', 'processing-failed']) {
-        const key = flow.rejectsKey({ token: token(`rejects:${type}`), arrivalMs: cut.arrivalMs, type })
-        if (flow.stages.length > 0) names.push({ handle: flow.rejects, key, cut })
-      }
-      const backup = flow.rejectsKey({ token: token('backup'), arrivalMs: cut.arrivalMs, type: 'delivery-failed' })
-      if (cut.givenUp) names.push({ handle: flow.rejects, key: backup, cut })
+      for (const { handle, key } of namesOf({ pipelineId: p.pipelineId, lane }, book, cut, flow))
+        names.push({ handle: bounded(handle), key, cut })
     }
-    const signal = AbortSignal.timeout(60_000 + this.#drainMs)
-    const scope = (cut: OpenCut) => ({
+    const ask = <T>(n: (typeof names)[number], operation: string, work: (c: AttemptContext) => Promise<T>): Promise<T> =>
+      attempts(n.handle, this.#scope(p, lane, book, n.cut), { operation, timeoutMs: n.handle.timeoutMs }, work)
+    try {
+      for (const n of names) await ask(n, 'abort', (c) => n.handle.sink.abortUploads(n.key, c))
+      await host.clock.sleep(Math.max(0, ...names.map((n) => n.handle.timeoutMs)))
+      const found: string[] = []
+      for (const n of names) {
+        const stored = await ask(n, 'head', (c) => n.handle.sink.head(n.key, c))
+        if (stored) found.push(`"${n.key}" exists (end ${stored.metadata['end'] ?? 'unknown'})`)
+      }
+      return found
+    } catch (e) {
+      if (!(e instanceof RetryExhaustedError)) throw e
+      throw new ControlError(
+        'conflict',
+        `releasing ${p.name} ${lane.shard}: the sink cannot be asked: ${e.message}. Nothing was changed; try later, or \`--force\`.`,
+      )
+    }
+  }
+
+  #scope(p: RunningPipeline, lane: Lane, book: LaneBook, cut: OpenCut): EffectScope {
+    const { host, events, log } = this.#shared
+    const { start, end } = cut
+    const { stream, shard, topicId } = lane
+    return {
       host,
-      events: this.#shared.events,
-      log: this.#shared.log,
+      events,
+      log,
       pipeline: p.name,
       lease: lane.lease,
-      signal,
-      cut: {
-        pipelineId: p.pipelineId,
-        lineage: book.lineage,
-        topicId: lane.topicId,
-        stream: lane.stream,
-        shard: lane.shard,
-        start: cut.start,
-        end: cut.end,
-      },
+      signal: lane.lease.signal,
+      cut: { pipelineId: p.pipelineId, lineage: book.lineage, topicId, stream, shard, start, end },
       recovered: true,
       turn: () => Promise.resolve(),
       mayAct: () => {},
-    })
-    for (const { handle, key, cut } of names) {
-      await attempts(handle, scope(cut), { operation: 'abort', timeoutMs: handle.timeoutMs }, (c) => handle.sink.abortUploads(key, c))
     }
-    await host.clock.sleep(Math.max(0, ...names.map((n) => n.handle.timeoutMs)), signal)
-    const found: string[] = []
-    for (const { handle, key, cut } of names) {
-      const stored = await attempts(handle, scope(cut), { operation: 'head', timeoutMs: handle.timeoutMs }, (c) => handle.sink.head(key, c))
-      if (stored) found.push(`"${key}" exists (end ${stored.metadata['end'] ?? 'unknown'})`)
-    }
-    return found
   }
 
   async #lastNote(p: RunningPipeline, lane: Lane): Promise<{ lineage: number; counter: number }> {
@@ -188,32 +211,36 @@ export class Operator implements PipelineOperator {
   }
 
   #find(name: string): { entry: Entry; running: RunningPipeline[] } {
-    const entry = this.#m.entries.get(name.replace(/:backup$/, ''))
+    const entry = this.#m.entries.get(name.replace(BACKUP, ''))
     if (!entry) throw new ControlError('not-found', `there is no pipeline "${name}"`)
     if (!entry.main) throw new ControlError('not-active', `the pipeline "${name}" does not run here: it is not in the configuration`)
-    const running = name.endsWith(':backup') ? [entry.backup] : [entry.main, entry.backup]
+    const running = isBackup(name) ? [entry.backup] : [entry.main, entry.backup]
     return { entry, running: running.filter((p) => p !== null) }
   }
 
-  #lanesOf(p: RunningPipeline, shard: string | undefined): Lane[] {
-    const lanes = p.lanes.idleLanes(shard)
-    if (lanes.length === 0)
-      throw new ControlError('not-found', shard === undefined ? `${p.name} has no shard here` : `${p.name} has no shard "${shard}" here`)
-    return lanes
+  #deadline(): AbortSignal {
+    return AbortSignal.timeout(this.#drainMs)
+  }
+  #locked<T>(name: string, fn: (x: { entry: Entry; running: RunningPipeline[] }) => Promise<T>): Promise<T> {
+    return this.#m.locked(name.replace(BACKUP, ''), () => fn(this.#find(name)))
   }
 
-  /** The lanes of one pipeline (not of its backup, unless named) are stopped, rewritten, and run again if they ran. */
-  async #whileStopped<T>(name: string, fn: (p: RunningPipeline) => Promise<T>): Promise<T> {
-    const { entry, running } = this.#find(name)
-    const p = running[0]
-    if (!p) throw new ControlError('not-found', `there is no pipeline "${name}"`)
-    await p.lanes.pause(AbortSignal.timeout(this.#drainMs))
-    try {
-      return await fn(p)
-    } finally {
-      if (!entry.stored.record.paused) await p.lanes.resume()
-    }
+  /** The lanes of one pipeline (not of its backup, unless named) are stopped, handed over, and run again if they ran. */
+  #whileStopped<T>(name: string, shard: string | undefined, fn: (p: RunningPipeline, lanes: readonly Lane[]) => Promise<T>): Promise<T> {
+    return this.#locked(name, ({ running }) => {
+      const [p] = running
+      if (!p) throw new ControlError('not-found', `there is no pipeline "${name}"`)
+      return p.lanes.whileStopped(shard, this.#deadline(), (lanes) => {
+        if (lanes.length > 0) return fn(p, lanes)
+        throw new ControlError('not-found', shard === undefined ? `${name} has no shard here` : `${name} has no shard "${shard}" here`)
+      })
+    })
   }
+}
+
+/** An operator waits for the answer: a sink that cannot be asked is said, not waited for. */
+function bounded(h: SinkHandle): SinkHandle {
+  return { ...h, retry: { ...h.retry, durationMs: ASK_MS } }
 }
 
 async function rewrite(lane: Lane, book: LaneBook): Promise<void> {

@@ -28,12 +28,15 @@ export async function runLane(given: LaneContext, resume: LaneState | null): Pro
   const { pipeline } = x
   const { shard } = x.lane
   x.events.emit({ type: 'lane.started', pipeline, shard, position: book.position, recoveredCuts: book.cuts.length })
+  const running = lane.run()
   try {
-    await Promise.race([lane.run(), lane.failed, watch.failed])
+    await Promise.race([running, lane.failed, watch.failed])
   } catch (e) {
     over.abort(e)
     throw e
   } finally {
+    // nothing of this life may still write when the next one begins, on the same lease
+    await Promise.allSettled([running])
     await lane.settle()
     await watch.end()
   }
@@ -71,8 +74,7 @@ class LaneRun {
       const last = this.#x.drain.aborted
       const filled = await this.#fill()
       if (!filled) break
-      await this.#noteRoom(filled)
-      const cut = this.#record(filled)
+      const cut = await this.#record(filled)
       await this.#start(cut, filled, false)
       if (last) break
     }
@@ -112,7 +114,17 @@ class LaneRun {
   }
 
   /** Step 5: the cut joins the lane's state; it is durable when the commit that #start awaits has come back. */
-  #record({ encoded, flow, reason }: Filled): OpenCut {
+  async #record(filled: Filled): Promise<OpenCut> {
+    try {
+      await this.#noteRoom(filled)
+      this.#x.signal.throwIfAborted()
+      return this.#append(filled)
+    } catch (e) {
+      await filled.encoded.release()
+      throw e
+    }
+  }
+  #append({ encoded, flow, reason }: Filled): OpenCut {
     const { start, end, records, digest, arrivalMs, epoch, byLimit, sourceBytes } = encoded
     const cut: OpenCut = {
       start,
@@ -136,6 +148,8 @@ class LaneRun {
   async #start(cut: OpenCut, filled: Filled, recovered: boolean): Promise<void> {
     const turn = this.#lastTurn
     const visible = Promise.withResolvers<void>()
+    // a cut that failed ends whoever waits for its turn
+    visible.promise.catch(() => {})
     this.#lastTurn = visible.promise
     const run = this.#deliver(cut, filled, recovered, turn, visible.resolve)
     this.#open.set(cut, run)
@@ -144,6 +158,7 @@ class LaneRun {
       () => this.#open.delete(cut),
       (e: unknown) => {
         this.#open.delete(cut)
+        visible.reject(e)
         this.#failed.reject(e)
       },
     )
@@ -222,9 +237,10 @@ class LaneRun {
     if (!this.#book.cuts[0]?.confirmed) return
     await host.failpoint('advance.before')
     if (this.#book.advance().length === 0) return
+    // before the wait: another cut may advance meanwhile, and what is said must be stored
+    const { position } = this.#book
     await this.#commits.save()
     await host.failpoint('advance.after')
-    const { position } = this.#book
     events.emit({ type: 'position.advanced', pipeline, shard: lane.shard, position })
     this.#x.progress({ position, openCuts: this.#book.cuts.length, cutMs: this.#book.cuts[0]?.arrivalMs ?? null })
   }

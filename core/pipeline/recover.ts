@@ -11,6 +11,7 @@ import type { LaneState } from '../stream/source.ts'
 export async function recover(x: LaneContext, resume: LaneState | null): Promise<{ book: LaneBook; commits: Commits }> {
   const { lane, registry, pipelineId } = x
   const start = await registry.createStart(pipelineId, lane.topicId, lane.shard, 0)
+  x.progress({ position: resume?.position ?? start.position })
   if (resume === null || resume.note === '') {
     if (start.initialised && !x.unguarded) throw await missing(x, resume)
     return initialise(x, resume?.position ?? start.position)

@@ -21,7 +21,12 @@ export interface Shared {
   readonly streams: Streams
   readonly memory: MemoryBudget
   readonly spillDir: string
-  readonly parts: FlowParts & { targetOf: TargetOf; ordered(spec: PipelineSpec): boolean }
+  readonly parts: FlowParts & {
+    targetOf: TargetOf
+    ordered(spec: PipelineSpec): boolean
+    /** Closes the sinks of a pipeline that is gone. */
+    forget(pipelineId: string): Promise<void>
+  }
   /** Deletes what a group has stored. */
   forgetGroup(group: string): Promise<void>
   /** For tests of exactly-once §6 (7). */
@@ -115,6 +120,10 @@ export class RunningPipeline {
     }
     this.#ready.resolve()
   }
+  /** All its shards are assigned here. */
+  assigned(signal: AbortSignal): Promise<void> {
+    return this.lanes.have(this.shards, signal)
+  }
   async leave(): Promise<void> {
     await this.#member?.leave()
     this.#member = null
@@ -173,4 +182,6 @@ export interface Entry {
   backup: RunningPipeline | null
   /** The deletion that goes on behind a DELETING stream. */
   ending: Promise<void> | null
+  /** Ends its drain early (AllowForceDelete). */
+  readonly discard: AbortController
 }

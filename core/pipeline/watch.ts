@@ -1,4 +1,5 @@
 import { limits } from '../limits.ts'
+import { errorMessage } from '../sdk/errors.ts'
 import type { LaneBook } from './book.ts'
 import type { Commits } from './commits.ts'
 import { LaneStoppedError, type LaneContext } from './context.ts'
@@ -43,7 +44,11 @@ export function startWatch(x: LaneContext, book: LaneBook, commits: Commits): { 
     end: async () => {
       over.abort()
       await Promise.allSettled([running])
-      if (x.lane.lease.live()) await checkpoint()
+      if (!x.lane.lease.live()) return
+      // a checkpoint that fails must not hide why the lane ended; the position itself is stored
+      await checkpoint().catch((e: unknown) =>
+        x.log.warn({ pipeline: x.pipeline, shard: x.lane.shard, err: errorMessage(e) }, 'the last checkpoint was not written'),
+      )
     },
   }
 }

@@ -1,6 +1,6 @@
 import { decodeIdentity, specHash } from './identity.ts'
 import type { PipelineRecord } from '../registry/registry.ts'
-import type { Entry, Shared } from './running.ts'
+import { backupSpec, type Entry, type Shared } from './running.ts'
 import type { PipelineSpec } from './spec.ts'
 
 /**
@@ -17,6 +17,11 @@ export async function specInForce(s: Shared, entry: Entry, yaml: PipelineSpec): 
   const message = `the configuration of "${record.name}" is older than what is in force (it was in force before): the registry wins; \`hydrant pipelines apply ${record.name} --force\` goes back`
   s.events.emit({ type: 'warning', code: 'OlderSpec', message })
   s.log.warn({ pipeline: record.name, specHash: record.specHash, configured: hash }, message)
+  if (i.sink.type !== yaml.sink.type) {
+    throw new Error(
+      `${message}; but its sink is of type ${yaml.sink.type}, the one in force of type ${i.sink.type}: put the newer configuration back`,
+    )
+  }
   const { prefix, errorPrefix, fileExtension, timeZone, target } = i.sink
   const sink = { ...yaml.sink, prefix, errorPrefix, fileExtension, timeZone, options: { ...yaml.sink.options, ...target } }
   return { ...yaml, stages: i.stages, format: i.format, sink }
@@ -35,11 +40,13 @@ export async function applyYaml(
   force: boolean,
 ): Promise<{ specHash: string; changed: boolean }> {
   const { record } = entry.stored
-  const spec = force ? yaml : await specInForce(m.shared, entry, yaml)
+  const spec = force ? yaml : (entry.spec ?? yaml)
   const { hash } = specHash(spec, m.shared.parts.targetOf)
-  if (hash === record.specHash) {
+  if (hash === record.specHash && (spec.backup === null) === (record.backupId === null)) {
     entry.spec = spec
     entry.main?.replaceSpec(spec, record.versionId)
+    const second = backupSpec(spec)
+    if (second) entry.backup?.replaceSpec(second, record.versionId)
     return { specHash: hash, changed: false }
   }
   await m.putSpecInForce(entry, spec, {})

@@ -28,7 +28,7 @@ export interface FileHandle {
 }
 /** Errors are Node's, with `code` (ENOENT, EEXIST, ENOSPC …). */
 export interface FileSystem {
-  open(path: string, flags: 'r' | 'wx' | 'w' | 'r+'): Promise<FileHandle>
+  open(path: string, flags: 'r' | 'wx' | 'wx+' | 'w' | 'r+'): Promise<FileHandle>
   readFile(path: string): Promise<Uint8Array>
   /** Whole file, synced. */
   writeFile(path: string, bytes: Uint8Array): Promise<void>

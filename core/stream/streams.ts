@@ -17,6 +17,8 @@ interface Open {
   readonly topic: TopicRef
   readonly shards: number
   next: number
+  /** Puts under way. */
+  readonly putting: Set<Promise<unknown>>
 }
 
 /** The streams of the daemon: topics of the log by name, and the way in for puts. */
@@ -49,11 +51,13 @@ export class Streams {
 
   /** Puts are accepted from now on. */
   open(name: string, topic: TopicRef, shards: number): void {
-    this.#open.set(name, { topic, shards, next: 0 })
+    this.#open.set(name, { topic, shards, next: 0, putting: new Set() })
   }
-  /** Puts are refused from now on; those under way finish. */
-  close(name: string): void {
+  /** Puts are refused from now on; resolves when those under way have been answered. */
+  async close(name: string): Promise<void> {
+    const s = this.#open.get(name)
     this.#open.delete(name)
+    if (s) await Promise.allSettled(s.putting)
   }
   async addShards(name: string, total: number): Promise<void> {
     const s = this.#open.get(name)
@@ -72,7 +76,9 @@ export class Streams {
     if (!s) throw new NoStreamError(name, 'not-found')
     const shard = s.next
     s.next = shard + 1 >= s.shards ? 0 : shard + 1
-    const { baseOffset, appendTimeMs } = await this.#log.append(s.topic, shard, batch, { signal })
+    const appended = this.#log.append(s.topic, shard, batch, { signal })
+    s.putting.add(appended)
+    const { baseOffset, appendTimeMs } = await appended.finally(() => s.putting.delete(appended))
     this.#events.emit({ type: 'records.accepted', stream: name, records: batch.count, bytes: batch.bytes.length })
     return { topicId: s.topic.id, shard, baseOffset, appendTimeMs }
   }

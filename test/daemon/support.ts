@@ -63,7 +63,14 @@ export class Folder {
       plugins,
       restored: more.restored ?? false,
       yaml: async () => (more.yamlLater ? (await load(text.replace(yaml, more.yamlLater()))).pipelines : config.pipelines),
-      test: { ...more.test, on, shared: (x) => (shared = x) },
+      test: {
+        ...more.test,
+        on,
+        shared: (x) => {
+          shared = x
+          more.test?.shared?.(x)
+        },
+      },
     })
     const api = `http://${daemon.api.host}:${daemon.api.port}`
     const call = caller(api)
