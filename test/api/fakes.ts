@@ -136,11 +136,11 @@ export interface Answer {
 }
 
 /** A front door with Firehose on a free port of 127.0.0.1, against the fakes. */
-export async function rig(o: Partial<FrontDoorOptions> & { maxStreams?: number } = {}): Promise<Rig> {
+export async function rig(o: Partial<FrontDoorOptions> & { maxStreams?: number; kms?: (bucket: string) => boolean } = {}): Promise<Rig> {
   const streams = new FakeStreams()
   const ingest = new FakeIngest(streams)
   const events: HydrantEvent[] = []
-  const { maxStreams, ...rest } = o
+  const { maxStreams, kms, ...rest } = o
   const door = await startFrontDoor({
     listen: { host: '127.0.0.1', port: 0 },
     gate: openGate(),
@@ -152,6 +152,7 @@ export async function rig(o: Partial<FrontDoorOptions> & { maxStreams?: number }
         region: REGION,
         events: eventBus([(e) => events.push(e)]),
         ...(maxStreams === undefined ? {} : { maxStreams }),
+        ...(kms === undefined ? {} : { kms }),
       }),
     ],
     host: realHost(),

@@ -102,6 +102,30 @@ describe('CreateDeliveryStream', () => {
   })
 })
 
+describe('a KMS key', () => {
+  const EncryptionConfiguration = { KMSEncryptionConfig: { AWSKMSKeyARN: 'arn:aws:kms:us-east-1:123456789012:key/k' } }
+  const bucket = S3.BucketARN.slice(S3.BucketARN.lastIndexOf(':') + 1)
+  const no = invalid(
+    `EncryptionConfiguration.KMSEncryptionConfig cannot be used: the bucket ${bucket} is not on a store that can encrypt with KMS.`,
+  )
+  test('is refused for a bucket that cannot encrypt: at create, at update, for the backup', async () => {
+    await r.close()
+    r = await rig({ kms: () => false })
+    expect(refused(await create({ ExtendedS3DestinationConfiguration: { ...S3, EncryptionConfiguration } }))).toEqual(no)
+    const backup = { S3BackupMode: 'Enabled', S3BackupConfiguration: { ...S3, EncryptionConfiguration } }
+    expect(refused(await create({ ExtendedS3DestinationConfiguration: { ...S3, ...backup } }))).toEqual(no)
+    expect((await create()).status).toBe(200)
+    expect(refused(await update({}, { EncryptionConfiguration }))).toEqual(no)
+  })
+  test('is taken for one that can', async () => {
+    await r.close()
+    const asked: string[] = []
+    r = await rig({ kms: (name) => asked.push(name) > 0 })
+    expect((await create({ ExtendedS3DestinationConfiguration: { ...S3, EncryptionConfiguration } })).status).toBe(200)
+    expect(asked).toEqual([bucket])
+  })
+})
+
 describe('DescribeDeliveryStream', () => {
   test('an unknown stream; a page after the only destination; an unknown destination', async () => {
     expect(refused(await call('DescribeDeliveryStream', {}))).toEqual([

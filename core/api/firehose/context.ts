@@ -16,6 +16,8 @@ export interface FirehoseContext {
   readonly events?: Events
   /** Streams that may exist at once; limits.deliveryStreams when absent. */
   readonly maxStreams?: number
+  /** Whether the store of a bucket can encrypt objects with a KMS key, by what `buckets:` says; absent: every one can. */
+  readonly kms?: (bucket: string) => boolean
 }
 
 export const arnOf = (c: Pick<FirehoseContext, 'account' | 'region'>, name: string): string =>

@@ -65,7 +65,7 @@ async function create(c: FirehoseContext, input: JsonRecord, call: Call): Promis
   if (input['DeliveryStreamEncryptionConfigurationInput'] !== undefined) {
     throw notSupported('Server-side encryption (DeliveryStreamEncryptionConfigurationInput)')
   }
-  checkDestination(document)
+  checkDestination(document, c)
   const all = c.streams.list()
   if (all.some((s) => s.name === name)) {
     throw new ApiError('ResourceInUseException', `Firehose ${name} under accountId ${c.account} already exists`)

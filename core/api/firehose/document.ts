@@ -87,8 +87,12 @@ function bufferOf(doc: JsonRecord): PipelineSpec['buffer'] {
   return { sizeBytes: hints.SizeInMBs * MiB, intervalMs: intervalMs === 0 ? ZERO_INTERVAL_MS : intervalMs }
 }
 
+/** The key that objects are to be encrypted with, if any. */
+export const kmsKeyOf = (doc: JsonRecord): string | undefined =>
+  str(child(child(doc, 'EncryptionConfiguration') ?? {}, 'KMSEncryptionConfig') ?? {}, 'AWSKMSKeyARN')
+
 function sinkOf(doc: JsonRecord): Sink {
-  const kms = str(child(child(doc, 'EncryptionConfiguration') ?? {}, 'KMSEncryptionConfig') ?? {}, 'AWSKMSKeyARN')
+  const kms = kmsKeyOf(doc)
   return {
     type: 'bucket',
     options: { bucket: bucketName(str(doc, 'BucketARN') ?? ''), ...(kms === undefined ? {} : { kmsKeyArn: kms }) },
@@ -103,7 +107,7 @@ function sinkOf(doc: JsonRecord): Sink {
 }
 
 /** `arn:aws:s3:::name` → `name`. */
-const bucketName = (arn: string): string => arn.slice(arn.lastIndexOf(':') + 1)
+export const bucketName = (arn: string): string => arn.slice(arn.lastIndexOf(':') + 1)
 
 /** Members that the legacy S3DestinationDescription knows. */
 const LEGACY = [

@@ -2,7 +2,8 @@ import { checkPrefixes, PrefixError } from '../../format/prefix.ts'
 import { isTimeZone } from '../../format/timezone.ts'
 import { ApiError, invalidArgument } from '../errors.ts'
 import type { JsonRecord } from '../json/parse.ts'
-import { child, processorsOf, str, type Processor } from './document.ts'
+import type { FirehoseContext } from './context.ts'
+import { bucketName, child, kmsKeyOf, processorsOf, str, type Processor } from './document.ts'
 
 /** What a stream cannot do here yet: said, never taken and then ignored. */
 export const notSupported = (what: string): ApiError => invalidArgument(`${what} is not supported by this server yet.`)
@@ -11,8 +12,9 @@ export const notSupported = (what: string): ApiError => invalidArgument(`${what}
  * What the shapes cannot say about an ExtendedS3DestinationConfiguration (firehose.md §1.7): throws InvalidArgumentException for the
  * first broken rule, in AWS's words where they are known, and for everything that could not be delivered as asked.
  */
-export function checkDestination(doc: JsonRecord): void {
+export function checkDestination(doc: JsonRecord, c: Pick<FirehoseContext, 'kms'> = {}): void {
   checkS3(doc, 0)
+  checkKms(doc, c)
   checkLater(doc)
   checkProcessing(doc)
   const zone = str(doc, 'CustomTimeZone')
@@ -21,7 +23,20 @@ export function checkDestination(doc: JsonRecord): void {
   if (str(doc, 'S3BackupMode') === 'Enabled' && !backup) {
     throw invalidArgument('S3BackupConfiguration is required when S3BackupMode is Enabled.')
   }
-  if (backup) checkS3(backup, 60)
+  if (backup) {
+    checkS3(backup, 60)
+    checkKms(backup, c)
+  }
+}
+
+/** Objects in a plain folder would not be encrypted, whatever the document says. */
+function checkKms(doc: JsonRecord, c: Pick<FirehoseContext, 'kms'>): void {
+  if (kmsKeyOf(doc) === undefined || !c.kms) return
+  const bucket = bucketName(str(doc, 'BucketARN') ?? '')
+  if (c.kms(bucket)) return
+  throw invalidArgument(
+    `EncryptionConfiguration.KMSEncryptionConfig cannot be used: the bucket ${bucket} is not on a store that can encrypt with KMS.`,
+  )
 }
 
 function checkS3(doc: JsonRecord, minInterval: number): void {

@@ -26,7 +26,7 @@ async function update(c: FirehoseContext, input: JsonRecord, call: Call): Promis
     throw new ApiError('ResourceInUseException', `Firehose ${info.name} under account ${c.account} is ${info.status}, not ACTIVE.`)
   }
   const document = mergeDestination(currentDocument(c, info), change)
-  checkDestination(document)
+  checkDestination(document, c)
   try {
     await c.streams.update(info.name, specified, { document, spec: specOf(info.name, document) })
   } catch (e) {
