@@ -66,6 +66,7 @@ export class World {
   /** Watchers: an object became visible; a state was stored; a put is under way (after its effect() and before it shows). */
   onStored: (metadata: Readonly<Record<string, string>>) => void = () => {}
   onCommit: (c: Committed) => void = () => {}
+  onEvent: (e: HydrantEvent) => void = () => {}
   onPut: (metadata: Readonly<Record<string, string>>, sleep: (ms: number) => Promise<void>) => Promise<void> = () => Promise.resolve()
 
   constructor(seed: number) {
@@ -291,7 +292,10 @@ export class Life {
 
   context(spec: PipelineSpec): LaneContext {
     const { world, host } = this
-    const emit = (e: HydrantEvent): void => void world.events.push(e)
+    const emit = (e: HydrantEvent): void => {
+      world.events.push(e)
+      world.onEvent(e)
+    }
     const memory = new MemoryBudget(1 << 30, { emit }).share()
     const registry = new Registry(world.meta.of(this))
     const sink = this.sink()
