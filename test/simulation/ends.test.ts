@@ -66,7 +66,7 @@ test('after a lane has ended it commits nothing more on its lease', async () => 
       if (++puts === failAt) throw new PermanentError('Refused', 'never')
     }
     w.saveFault = () => ({ result: 'saved', apply: true, delayMs: w.random.int(40) })
-    const life = new Life(w)
+    const life = new Life(w, { slowFinishMs: 45 })
     const end = await w.clock.drive(life.run(specOf({ size: 60 })), BOUND).catch((e: unknown) => e)
     expect(end instanceof PermanentError || end instanceof LaneStoppedError).toBe(true)
     const before = w.history.length

@@ -334,7 +334,12 @@ export class Life {
       log: quiet,
       registry,
       memory,
-      writer: () => bodyWriter(memory, host, '/nowhere'),
+      writer: () => {
+        const w = bodyWriter(memory, host, '/nowhere')
+        const { slowFinishMs } = this.#o
+        if (slowFinishMs === undefined) return w
+        return { write: (c) => w.write(c), abort: () => w.abort(), finish: () => world.clock.sleep(slowFinishMs).then(() => w.finish()) }
+      },
       current,
       flow,
       onGap: this.#o.onGap ?? 'stop',
@@ -357,6 +362,8 @@ export class Life {
 }
 
 export interface LifeOptions {
+  /** The last bytes of a body take so long. */
+  readonly slowFinishMs?: number
   /** The sink takes one cut at a time. */
   readonly ordered?: boolean
   readonly commitsOverlap?: boolean
