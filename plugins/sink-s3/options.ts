@@ -34,7 +34,7 @@ export function s3Options({ z, secret, bytes, duration }: PluginKit) {
       .optional()
       .meta({ description: 'Region. Left out: `AWS_REGION` or the AWS profile; with `endpoint`: us-east-1.' }),
     endpoint: z
-      .url({ protocol: /^https?$/ })
+      .url({ protocol: /^https?$/, hostname: /./, error: 'expected http:// or https:// and a host, such as http://127.0.0.1:7070' })
       .optional()
       .meta({
         description:

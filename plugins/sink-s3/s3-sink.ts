@@ -47,7 +47,7 @@ export class S3Sink implements ObjectSink {
   }
 
   abortUploads(key: string, c: AttemptContext): Promise<number> {
-    return this.#guard(key, c, () => this.#abortUploads(key, c))
+    return this.#guard(key, c, () => this.#sweep(key, c))
   }
 
   probe(signal: AbortSignal): Promise<readonly { level: 'ok' | 'warning' | 'error'; message: string }[]> {
@@ -175,15 +175,16 @@ export class S3Sink implements ObjectSink {
   }
 
   /** Uploads that cannot be listed do not stop delivery: names and conditions give the safety, this only narrows. Said once. */
-  async #sweep(key: string, c: AttemptContext): Promise<void> {
+  async #sweep(key: string, c: AttemptContext): Promise<number> {
     try {
-      await this.#abortUploads(key, c)
+      return await this.#abortUploads(key, c)
     } catch (e) {
       const refused = e instanceof S3Failure && (e.status === 403 || e.status === 405 || e.status === 501)
       if (!refused) throw e
       if (!this.#saidNoList)
         c.log.warn({ bucket: this.#o.bucket }, `unfinished uploads cannot be aborted: ${this.#judge(e, key).error.message}`)
       this.#saidNoList = true
+      return 0
     }
   }
 
