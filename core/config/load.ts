@@ -3,13 +3,15 @@ import { z } from 'zod'
 import type { Host } from '../sdk/host.ts'
 import type { PipelineSpec } from '../pipeline/spec.ts'
 import { limits } from '../limits.ts'
+import { errorCode, errorMessage } from '../sdk/errors.ts'
 import { parseConfigDocument, type Path } from './document.ts'
 import { reporter, type Reporter } from './issues.ts'
 import { valueAt } from './introspect.ts'
 import { DEFAULT_BUCKET_PATH } from './buckets.ts'
 import { checkPipeline, pipelineSpec, type Findings } from './pipelines.ts'
 import { pathKey, resolveReferences } from './references.ts'
-import { firstPass, type RawConfig } from './schema.ts'
+import { checkFolderPrefixes, folderClash } from './places.ts'
+import { firstPass, type RawConfig, type RawSink } from './schema.ts'
 import { readBucket, readSink, type PluginOptions } from './sinks.ts'
 import { showSize } from './units.ts'
 import type { ApiConfig, BucketConfig, Config, ConfigIssue, Listen, PluginRegistry } from './types.ts'
@@ -67,6 +69,7 @@ async function readPlugins(value: unknown, o: LoadOptions, r: Reporter, errors: 
     if (found?.read) sinks.set(pathKey(place), found.read)
     errors.push(...(found?.errors ?? []))
   }
+  errors.push(...(await checkDeclared(value, o, r)))
   const given = valueAt(value, ['buckets'])
   const all = { default: { path: DEFAULT_BUCKET_PATH }, ...(isBlock(given) ? given : {}) }
   for (const [name, raw] of Object.entries(all)) {
@@ -75,6 +78,47 @@ async function readPlugins(value: unknown, o: LoadOptions, r: Reporter, errors: 
     errors.push(...(found?.errors ?? []))
   }
   return { sinks, buckets }
+}
+
+/** A plugin that is declared must be there, also when nothing uses it yet. */
+async function checkDeclared(value: unknown, o: LoadOptions, r: Reporter): Promise<ConfigIssue[]> {
+  const declared = z.safeParse(firstPass.shape.plugins, valueAt(value, ['plugins']))
+  const issues: ConfigIssue[] = []
+  for (const [i, p] of (declared.data ?? []).entries()) {
+    try {
+      await o.plugins.resolve(p.package)
+    } catch (e) {
+      issues.push(r.value(['plugins', i, errorCode(e) === 'PluginVersion' ? 'version' : 'package'], errorMessage(e)))
+    }
+  }
+  return issues
+}
+
+/** Folders of sinks and buckets against the folder of the log, and prefixes against their folder. */
+function checkPlaces(
+  raw: RawConfig,
+  baseDir: string,
+  own: { sinks: ReadonlyMap<string, PluginOptions>; buckets: Readonly<Record<string, BucketConfig>> },
+  r: Reporter,
+  out: Findings,
+): void {
+  const folder = (at: Path, type: string, options: Readonly<Record<string, unknown>>): void => {
+    const clash = type === 'file' ? folderClash(options['path'], baseDir, raw.log.path) : null
+    if (clash !== null) out.errors.push(r.value([...at, 'path'], `${r.show([...at, 'path'])}: ${clash}`))
+  }
+  for (const [name, p] of Object.entries(raw.pipelines)) {
+    const both: [Path, RawSink | undefined][] = [
+      [['pipelines', name, 'sink'], p.sink],
+      [['pipelines', name, 'backup', 'sink'], p.backup?.sink],
+    ]
+    for (const [at, sink] of both) {
+      const read = own.sinks.get(pathKey(at))
+      if (!sink || !read) continue
+      folder(at, read.loaded.type, read.options)
+      if (read.loaded.type === 'file') out.errors.push(...checkFolderPrefixes(sink, at, r))
+    }
+  }
+  for (const [name, b] of Object.entries(own.buckets)) folder(['buckets', name], b.type, b.options)
 }
 
 async function checkApi(raw: RawConfig, baseDir: string, host: Host, r: Reporter, out: Findings): Promise<ApiConfig | null> {
@@ -161,6 +205,7 @@ export async function loadConfig(o: LoadOptions): Promise<Loaded> {
     const sink = sinks.get(pathKey(['pipelines', name, 'sink']))
     if (sink) pipelines.push(pipelineSpec(name, p, sink, sinks.get(pathKey(['pipelines', name, 'backup', 'sink'])) ?? null))
   }
+  checkPlaces(raw, baseDir, { sinks, buckets }, r, out)
   checkMemory(raw, r, out)
   if (out.errors.length > 0 || !api || !admin) return { errors: inOrder(out.errors) }
   return {

@@ -27,6 +27,13 @@ async function lookUp(reference: string, c: Context): Promise<{ text: string } |
   const colon = reference.indexOf(':')
   const scheme = colon < 0 ? '' : reference.slice(0, colon)
   const name = reference.slice(colon + 1)
+  if (colon >= 0 && name.trim() === '' && (scheme === 'env' || scheme === 'file')) {
+    const what =
+      scheme === 'env'
+        ? 'the name of an environment variable is missing: write ${env:NAME}'
+        : 'the path of a file is missing: write ${file:/path}'
+    return { error: `\${${reference}}: ${what}` }
+  }
   if (scheme === 'env') {
     const text = c.env[name]
     return text === undefined ? { error: `the environment variable ${name} is not set` } : { text }

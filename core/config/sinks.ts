@@ -59,6 +59,9 @@ export async function readBucket(
   const { type = 'path' in raw ? 'file' : 's3', ...own } = raw
   if (typeof type !== 'string') return null
   const path = ['buckets', name]
+  if (Object.keys(raw).length === 0) {
+    return { errors: [r.value(path, 'says nothing: expected {path: folder}, {endpoint: url}, or {type: s3} for AWS')] }
+  }
   let named: Block = own
   if (type !== 'file' && !('bucket' in own)) {
     const plugin = await plugins.resolve(type).catch(() => null)

@@ -91,7 +91,10 @@ function expression(body: string, kind: PrefixKind, warnings: string[]): Part {
       }
       throw new PrefixError('Dynamic partitioning is not available yet in hydrant', `the prefix has "!{${body}}"`)
     default:
-      throw new PrefixError(`Namespace to the left of colon (${namespace}) is an invalid keyword!`)
+      throw new PrefixError(
+        `Namespace to the left of colon (${namespace}) is an invalid keyword!`,
+        'the namespaces are timestamp and firehose',
+      )
   }
 }
 

@@ -176,6 +176,9 @@ describe('options', () => {
   test('target, the part that is the identity of a spec, is the bucket: endpoint and credentials stay live', () => {
     expect(s3.target(parse({ endpoint: 'http://127.0.0.1:7070', region: 'x' }))).toEqual({ bucket: 'lake' })
   })
+  test.each(['nonsense', 'ftp://x', 'http://', 'http:'])('the endpoint %s is none, and an example says what one is', (endpoint) => {
+    expect(() => parse({ endpoint })).toThrow('expected http:// or https:// and a host, such as http://127.0.0.1:7070')
+  })
   test('an endpoint of the environment counts like one of the configuration: the store is asked for conditions', () => {
     const env = { AWS_ENDPOINT_URL: 'http://127.0.0.1:1', AWS_ENDPOINT_URL_S3: 'http://127.0.0.1:2', AWS_REGION: 'eu-west-1' }
     expect(withEnvironment(parse({}), env)).toMatchObject({ endpoint: 'http://127.0.0.1:2', region: 'eu-west-1' })

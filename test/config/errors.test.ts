@@ -191,6 +191,52 @@ describe('each fault is told at its line and column, with the value and what is 
     ],
     ['bucket', 'buckets: {lake: {endpoint: nonsense}}', '1:28 buckets.lake.endpoint: Invalid URL, got "nonsense"'],
     [
+      'a bucket that says nothing',
+      'buckets: {default: {}}',
+      '1:20 buckets.default: says nothing: expected {path: folder}, {endpoint: url}, or {type: s3} for AWS',
+    ],
+    [
+      'a sink in the folder of the log',
+      pipeline('', '{type: file, path: ./data/}'),
+      '4:30 pipelines.p.sink.path: "./data/": it is the folder of the log (log.path ./data): name another one, or one below it',
+    ],
+    [
+      "a bucket in what is the log's own",
+      'log: {type: embedded, path: /l}\nbuckets: {b: {path: /l/streams/x}}',
+      '2:21 buckets.b.path: "/l/streams/x": it lies in what the log keeps in log.path /l (control, streams, spill, hydrant.lock, hydrant.pid): name another folder',
+    ],
+    [
+      'prefixes that leave the folder',
+      pipeline('', '{type: file, path: x, prefix: /../../etc/, error_prefix: "a/../!{firehose:error-output-type}/"}'),
+      '4:41 pipelines.p.sink.prefix: objects must stay inside the folder of the sink, and it is an absolute path, got "/../../etc/"',
+      '4:68 pipelines.p.sink.error_prefix: objects must stay inside the folder of the sink, and it has a . or .. step, got "a/../!{firehose:error-output-type}/"',
+    ],
+    [
+      "a prefix in hydrant's own folder",
+      pipeline('', '{type: file, path: x, prefix: .hydrant/}'),
+      '4:41 pipelines.p.sink.prefix: objects must stay inside the folder of the sink, and .hydrant belongs to hydrant, got ".hydrant/"',
+    ],
+    [
+      'an unknown namespace',
+      pipeline('', '{type: file, path: x, prefix: "!{time:x}"}'),
+      '4:41 pipelines.p.sink.prefix: Namespace to the left of colon (time) is an invalid keyword!: the namespaces are timestamp and firehose, got "!{time:x}"',
+    ],
+    [
+      'a plugin that is declared and not there, used by nobody',
+      'plugins:\n  - {package: acme, version: 1.2.3}',
+      '2:15 plugins.0.package: unknown sink type "acme"',
+    ],
+    [
+      'a reference without a name',
+      'log: {type: embedded, path: "${env:}"}',
+      '1:29 log.path: ${env:}: the name of an environment variable is missing: write ${env:NAME}',
+    ],
+    [
+      'a reference without a path',
+      'log: {type: embedded, path: "${file: }"}',
+      '1:29 log.path: ${file: }: the path of a file is missing: write ${file:/path}',
+    ],
+    [
       'unknown key of a bucket',
       'buckets: {lake: {path: ./x, endpint: y}}',
       '1:29 buckets.lake.endpint: unknown key "endpint"; allowed: type, path',

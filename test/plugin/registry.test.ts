@@ -83,6 +83,13 @@ describe('the plugin registry', () => {
     registry.declare([{ package: 'throws', version: '2.0.0' }])
     await expect(registry.resolve('throws')).rejects.toThrow(/version 2\.0\.0 is declared under plugins, 1\.4\.2 is installed in /)
   })
+  test('another version than the declared one is told at the version, also when nothing uses it', async () => {
+    const text = 'plugins:\n  - {package: "@acme/good", version: 2.0.0}\n'
+    const registry = pluginRegistry({ baseDir: dir, host, kit: pluginKit })
+    expect(await loadConfig({ file: join(dir, 'c.yaml'), text, env: {}, host, plugins: registry })).toMatchObject({
+      errors: [{ line: 2, path: 'plugins.0.version', message: expect.stringContaining('1.4.2 is installed') as string }],
+    })
+  })
   test('a sink of a package is checked by the schema of that package', async () => {
     expect(await load('{type: "@acme/good", where: here}')).toMatchObject({
       config: { pipelines: [{ sink: { type: '@acme/good', options: { where: 'here' } } }] },
