@@ -13,6 +13,19 @@ interface Line {
   readonly throttle?: string
 }
 
+/** `["s3","http://…",{"bucket":"lake"}]`, the identity of a target, as text: `lake at http://…`. */
+function placeOf(target: string): string {
+  if (!target.startsWith('[')) return target
+  const [, endpoint, names] = JSON.parse(target) as [type: string, endpoint: string, names: Readonly<Record<string, string>>]
+  return Object.values(names).join(' ') + (endpoint === '' ? '' : ` at ${endpoint}`)
+}
+
+/** Events as a reader wants them: times without the noise of floating point, targets as text. */
+function readable(e: HydrantEvent): HydrantEvent {
+  if (e.type === 'attempt.failed') return { ...e, delayMs: Math.round(e.delayMs) }
+  return e.type === 'breaker.changed' ? { ...e, target: placeOf(e.target) } : e
+}
+
 /** Normal work is debug. warn: it mends itself, or somebody should look some day; error: nothing moves before an operator acts. */
 function lineOf(e: HydrantEvent): Line {
   switch (e.type) {
@@ -74,8 +87,9 @@ function isLoud(e: HydrantEvent): boolean {
 /** Turns events into log lines. Fields are the event's own: counts, names, positions; never a record's bytes. */
 export function logEvents(log: Logger, o: { clock: Clock; debug: boolean }): (e: HydrantEvent) => void {
   const last = new Map<string, { at: number; suppressed: number }>()
-  return (e) => {
-    if (!o.debug && !isLoud(e)) return
+  return (given) => {
+    if (!o.debug && !isLoud(given)) return
+    const e = readable(given)
     const { level, message: whole, throttle } = lineOf(e)
     const message = whole.slice(0, 1_000)
     const { type: event, ...fields } = e

@@ -102,6 +102,17 @@ describe('events become lines', () => {
     on({ type: 'breaker.changed', sink: 's3', target: 'b', open: false })
     expect(lines.map((l) => l.level)).toEqual(['warn', 'info'])
   })
+  test('times have no fractions, targets are text', () => {
+    const { lines, on } = listen('info')
+    on({ ...failed('SlowDown'), delayMs: 73.0451 } as HydrantEvent)
+    on({ type: 'breaker.changed', sink: 's3', target: '["s3","http://127.0.0.1:7070",{"bucket":"lake"}]', open: true })
+    on({ type: 'breaker.changed', sink: 'file', target: '["file","",{"path":"./out"}]', open: false })
+    expect(lines.map((l) => [l.msg, l['delayMs'], l['target']])).toEqual([
+      ['put at s3 for p: m; next attempt in 73 ms', 73, undefined],
+      ['lake at http://127.0.0.1:7070 (s3) refuses everything: single trials only', undefined, 'lake at http://127.0.0.1:7070'],
+      ['./out (file) answers again', undefined, './out'],
+    ])
+  })
   test('a lane that stops again and again is told every time', () => {
     const { lines, on } = listen('info')
     for (let i = 0; i < 3; i++) on({ type: 'lane.stopped', pipeline: 'p', shard: 's', code: 'c', message: 'm'.repeat(5_000) })
