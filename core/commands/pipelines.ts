@@ -14,20 +14,27 @@ export interface PipelinesOptions {
 const DEFAULT_ADMIN = 'http://127.0.0.1:4581'
 const EVERYWHERE = ['0.0.0.0', '::']
 
-class UsageError extends Error {}
+/** What went wrong, with a word for scripts: the daemon's own code, or usage, config, unreachable, not-admin. */
+class Failure extends Error {
+  readonly code: string
+  constructor(code: string, message: string, options?: { cause: unknown }) {
+    super(message, options)
+    this.code = code
+  }
+}
+const usage = (message: string): Failure => new Failure('usage', message)
 
-async function adminAddress(o: PipelinesOptions, output: Output): Promise<string | null> {
+async function adminAddress(o: PipelinesOptions): Promise<string> {
   if (o.admin !== undefined) {
     const url = URL.parse(o.admin)
-    if (!url || !/^https?:$/.test(url.protocol))
-      throw new UsageError(`--admin ${JSON.stringify(o.admin)}: expected a URL, such as ${DEFAULT_ADMIN}`)
+    if (!url || !/^https?:$/.test(url.protocol)) throw usage(`--admin ${JSON.stringify(o.admin)}: expected a URL, such as ${DEFAULT_ADMIN}`)
     return url.origin
   }
   if (o.config === undefined) return DEFAULT_ADMIN
   const { loaded } = await openConfig(o.config)
   if ('errors' in loaded) {
-    for (const e of loaded.errors) output.err(issueLine(o.config, e))
-    return null
+    const { config } = o
+    throw new Failure('config', loaded.errors.map((e) => issueLine(config, e).trimEnd()).join('\n'))
   }
   const { host, port } = loaded.config.admin.listen
   const name = EVERYWHERE.includes(host) ? '127.0.0.1' : host
@@ -40,7 +47,7 @@ function fromOf(text: string): unknown {
   if (/^\d{1,15}$/.test(text)) return { position: Number(text) }
   const ms = Date.parse(text)
   if (Number.isNaN(ms) || !/^\d{4}-\d\d-\d\dT/.test(text)) {
-    throw new UsageError(`--from ${JSON.stringify(text)}: expected earliest, a position, or a time such as 2026-01-31T00:00:00Z`)
+    throw usage(`--from ${JSON.stringify(text)}: expected earliest, a position, or a time such as 2026-01-31T00:00:00Z`)
   }
   return { timestamp: new Date(ms).toISOString() }
 }
@@ -60,16 +67,28 @@ async function call(address: string, path: string, body: unknown): Promise<Reado
     response = await fetch(address + path, body === undefined ? {} : post)
   } catch (e) {
     const cause = e instanceof Error ? e.cause : undefined
-    throw new Error(`no daemon answers at ${address} (${errorMessage(cause ?? e)}): is it running? hydrant serve -c FILE`, { cause: e })
+    const why = `no daemon answers at ${address} (${errorMessage(cause ?? e)}): is it running? hydrant serve -c FILE`
+    throw new Failure('unreachable', why, { cause: e })
+  }
+  // every answer of the AWS API has this header, none of the admin port has
+  if (response.headers.has('x-amzn-requestid')) {
+    await response.body?.cancel()
+    throw new Failure(
+      'not-admin',
+      `${address} is the port of the API (api.listen), not the admin port (admin.listen, ${DEFAULT_ADMIN} by default)`,
+    )
   }
   const text = await response.text()
-  let answer: Readonly<Record<string, unknown>> & { error?: { message?: string } }
+  let answer: Readonly<Record<string, unknown>> & { error?: { code?: string; message?: string } }
   try {
     answer = JSON.parse(text) as typeof answer
   } catch {
-    throw new Error(`${address}${path} answered ${response.status}, not JSON: is this the admin address of a hydrant?`)
+    throw new Failure('not-admin', `${address}${path} answered ${response.status}, not JSON: is this the admin address of a hydrant?`)
   }
-  if (!response.ok) throw new Error(answer.error?.message ?? `${address}${path} answered ${response.status}`)
+  if (!response.ok) {
+    const { code = 'internal', message = `${address}${path} answered ${response.status}` } = answer.error ?? {}
+    throw new Failure(code, message)
+  }
   return answer
 }
 
@@ -108,19 +127,20 @@ function report(action: string, name: string, a: Readonly<Record<string, unknown
   return shards.map((s) => `${name}/${s.shard}: ${s.released} released: ${s.message}\n`).join('')
 }
 
-/** `hydrant pipelines ACTION [NAME]` against the admin API of a running daemon. 2 = wrong usage. */
+/** `hydrant pipelines ACTION [NAME]` against the admin API of a running daemon. 2 = wrong usage. With --json errors are JSON, too. */
 export async function runPipelines(action: string, name: string | undefined, o: PipelinesOptions, output: Output): Promise<number> {
   try {
     const body = action === 'list' ? undefined : bodyOf(action, o)
-    const address = await adminAddress(o, output)
-    if (address === null) return 1
+    const address = await adminAddress(o)
     const path = name === undefined ? '/pipelines' : `/pipelines/${encodeURIComponent(name)}/${action}`
     const answer = await call(address, path, body)
     if (o.json) output.out(`${JSON.stringify(answer, null, 2)}\n`)
     else output.out(name === undefined ? listing(answer['pipelines'] as readonly PipelineStatus[]) : report(action, name, answer))
     return 0
   } catch (e) {
-    output.err(`hydrant: ${errorMessage(e)}\n`)
-    return e instanceof UsageError ? 2 : 1
+    const code = e instanceof Failure ? e.code : 'internal'
+    if (o.json) output.out(`${JSON.stringify({ error: { code, message: errorMessage(e) } }, null, 2)}\n`)
+    else output.err(code === 'config' ? `${errorMessage(e)}\n` : `hydrant: ${errorMessage(e)}\n`)
+    return code === 'usage' ? 2 : 1
   }
 }

@@ -47,7 +47,10 @@ function addConfig(program: Command, output: Output, done: Done): void {
       const { runCheck } = await import('./check.ts')
       done(await runCheck(o, output))
     })
-  const config = program.command('config').description('about the configuration file')
+  const config = program
+    .command('config')
+    .description('about the configuration file')
+    .addHelpText('after', examples('hydrant config schema > hydrant.schema.json'))
   config
     .command('schema')
     .description('print the JSON Schema of the configuration file, for editors')
@@ -69,7 +72,10 @@ interface PipelineOptions {
 const named = (c: Command): Command => c.argument('<name>', 'pipeline or delivery stream')
 
 function addPipelines(program: Command, output: Output, done: Done): void {
-  const pipelines = program.command('pipelines').description('look at the pipelines of a running daemon, and act on them')
+  const pipelines = program
+    .command('pipelines')
+    .description('look at the pipelines of a running daemon, and act on them')
+    .addHelpText('after', examples('hydrant pipelines list', 'hydrant pipelines pause events'))
   const add = (name: string, description: string, shape: (c: Command) => Command, ...lines: string[]): void => {
     const command = pipelines.command(name).description(description)
     shape(command)
@@ -138,8 +144,9 @@ function build(output: Output, done: Done): Command {
 export async function run(args: readonly string[], output: Output = standard): Promise<number> {
   let code = 0
   const program = build(output, (c) => (code = c))
-  if (args.length === 0) {
-    output.out(program.helpInformation())
+  const alone = args.length === 0 ? program : args.length === 1 ? program.commands.find((c) => c.name() === args[0]) : undefined
+  if (alone !== undefined && alone.commands.length > 0) {
+    alone.outputHelp()
     return 0
   }
   try {

@@ -10,6 +10,7 @@ import { run } from '../../core/commands/program.ts'
 import { table } from '../../core/commands/pipelines.ts'
 import { ControlError, type PipelineOperator, type PipelineStatus } from '../../core/pipeline/control.ts'
 import { createMetrics } from '../../core/telemetry/metrics.ts'
+import { rig } from '../api/fakes.ts'
 import { stoppedClock } from '../telemetry/support.ts'
 
 const root = new URL('../../', import.meta.url).pathname
@@ -82,7 +83,11 @@ describe('usage', () => {
     expect(await cli(...args)).toEqual({ code: 2, out: '', err: message })
   })
   test('nothing asked: help; --version: the version', async () => {
-    expect((await cli()).out).toContain('Usage: hydrant')
+    for (const args of [[], ['pipelines'], ['config']]) {
+      const r = await cli(...args)
+      expect([r.code, r.err]).toEqual([0, ''])
+      expect(r.out).toMatch(/^Usage: hydrant[^]*Examples:\n {2}hydrant /)
+    }
     const { version } = JSON.parse(readFileSync(join(root, 'core/package.json'), 'utf8')) as { version: string }
     expect(await cli('--version')).toEqual({ code: 0, out: `${version}\n`, err: '' })
   })
@@ -252,6 +257,34 @@ describe('pipelines', () => {
   ])('%j', async (args, call, out) => {
     expect(await cli('pipelines', ...args, '--admin', await admin())).toEqual({ code: 0, out, err: '' })
     expect(calls).toEqual([call])
+  })
+  const ask = async (...args: string[]): Promise<unknown> => {
+    const r = await cli('pipelines', ...args, '--json')
+    expect(r.err).toBe('')
+    return [r.code, JSON.parse(r.out)]
+  }
+  test('--json: errors are JSON, too', async () => {
+    const message = expect.any(String) as string
+    expect(await ask('pause', 'nope', '--admin', await admin())).toEqual([
+      1,
+      { error: { code: 'not-found', message: 'pipeline nope does not exist' } },
+    ])
+    expect(await ask('list', '-c', file('bad.yaml', 'api: {auth: x}\n'))).toEqual([1, { error: { code: 'config', message } }])
+    expect(await ask('replay', 'x', '--from', 'yesterday')).toEqual([2, { error: { code: 'usage', message } }])
+    await server?.close()
+    expect(await ask('list', '--admin', server?.address ?? '')).toEqual([1, { error: { code: 'unreachable', message } }])
+  })
+  test('the port of the API is no admin port', async () => {
+    const api = await rig()
+    try {
+      expect(await cli('pipelines', 'list', '--admin', api.url)).toEqual({
+        code: 1,
+        out: '',
+        err: `hydrant: ${api.url} is the port of the API (api.listen), not the admin port (admin.listen, http://127.0.0.1:4581 by default)\n`,
+      })
+    } finally {
+      await api.close()
+    }
   })
   test("the daemon's refusal is told as it says it", async () => {
     expect(await cli('pipelines', 'pause', 'nope', '--admin', await admin())).toEqual({
