@@ -1,6 +1,7 @@
 import { isAlias, isCollection, isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml'
 import type { Document, Node, YAMLError } from 'yaml'
 import type { ConfigIssue } from './types.ts'
+import { unclosedBy } from './unclosed.ts'
 
 export type Path = readonly (string | number)[]
 
@@ -71,10 +72,16 @@ export function parseConfigDocument(text: string): { document: ConfigDocument } 
     const { line, col } = lines.linePos(offset)
     return { line: Math.max(line, 1), column: Math.max(col, 1), path: path.join('.'), message }
   }
+  const said = (e: YAMLError): string => {
+    const open = unclosedBy(e, text)
+    if (!open) return SYNTAX[e.code] ?? e.code.toLowerCase().replaceAll('_', ' ')
+    const { line, col } = lines.linePos(open.offset)
+    return `the ${open.what} at ${line}:${col} has no closing ${open.closer === 'quote' ? 'quote' : open.closer} before this`
+  }
   // one slip often makes a row of errors: the first of a line says it
   const seen = new Set<number>()
   const errors = [...doc.errors, ...doc.warnings]
-    .map((e) => issue(e.pos[0], [], `not valid YAML: ${SYNTAX[e.code] ?? e.code.toLowerCase().replaceAll('_', ' ')}`))
+    .map((e) => issue(e.pos[0], [], `not valid YAML: ${said(e)}`))
     .filter((e) => !seen.has(e.line) && seen.add(e.line))
   // an alias without its anchor is found only when values are made, and told without a place
   visit(doc, {

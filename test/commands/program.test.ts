@@ -171,6 +171,12 @@ test('config schema prints JSON Schema', async () => {
   expect(JSON.parse(r.out)).toMatchObject({ $schema: 'https://json-schema.org/draft/2020-12/schema', properties: { pipelines: {} } })
 })
 
+const ask = async (...args: string[]): Promise<unknown> => {
+  const r = await cli('pipelines', ...args, '--json')
+  expect(r.err).toBe('')
+  return [r.code, JSON.parse(r.out)]
+}
+
 describe('pipelines', () => {
   let server: AdminServer | null = null
   let calls: unknown[][] = []
@@ -258,11 +264,6 @@ describe('pipelines', () => {
     expect(await cli('pipelines', ...args, '--admin', await admin())).toEqual({ code: 0, out, err: '' })
     expect(calls).toEqual([call])
   })
-  const ask = async (...args: string[]): Promise<unknown> => {
-    const r = await cli('pipelines', ...args, '--json')
-    expect(r.err).toBe('')
-    return [r.code, JSON.parse(r.out)]
-  }
   test('--json: errors are JSON, too', async () => {
     const message = expect.any(String) as string
     expect(await ask('pause', 'nope', '--admin', await admin())).toEqual([

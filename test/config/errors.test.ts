@@ -293,7 +293,12 @@ describe('YAML itself', () => {
   test.each<[what: string, yaml: string, error: string]>([
     ['key twice', 'api: {}\napi: {}', '2:1 : not valid YAML: this key stands twice in the same mapping'],
     ['tab', 'api:\n\tlisten: x', '2:1 : not valid YAML: tabs cannot indent YAML: use spaces'],
-    ['bracket', 'api: {listen: "x"\nlog: 5', '2:1 : not valid YAML: wrong indentation'],
+    ['brace', 'api: {listen: "x"\nlog: 5', '2:1 : not valid YAML: the { at 1:6 has no closing } before this'],
+    ['bracket', 'api:\n  keys: [a, b\nlimits: {x: 1}', '3:1 : not valid YAML: the [ at 2:9 has no closing ] before this'],
+    ['the inner one', 'a: {b: [1, 2}\nc: {}', '1:13 : not valid YAML: the [ at 1:8 has no closing ] before this'],
+    ['the outer one', 'a: {b: {c: 1}\nd: 2', '2:1 : not valid YAML: the { at 1:4 has no closing } before this'],
+    ['a quote', 'a: "b"\nc: "it\nd: 1\n', '4:1 : not valid YAML: the " at 2:4 has no closing quote before this'],
+    ['a single quote', "a: 'it''s'\nc: 'x\n", "3:1 : not valid YAML: the ' at 2:4 has no closing quote before this"],
     [
       'alias',
       'api: {listen: *hunter2}',
