@@ -23,20 +23,39 @@ interface Drained {
   readonly profile: string | null
 }
 
-/** Fills a new log with the pipeline paused, starts the daemon again, resumes, and waits until all is delivered. Start-up is not in the figures. */
-async function drain(compression: Compression, bytes: number, watch: 'nothing' | 'allocations' | 'cpu' = 'nothing'): Promise<Drained> {
+interface Job {
+  readonly compression: Compression
+  readonly bytes: number
+  /** running: a daemon that has drained a part before; fresh: one that was started on the full log. */
+  readonly daemon: 'running' | 'fresh'
+  readonly watch?: 'allocations' | 'cpu'
+}
+const WARM_BYTES = 0.1e9
+
+/** Fills a log while the pipeline is paused, then resumes it and waits until all is delivered and read back. */
+async function drain({ compression, bytes, daemon, watch }: Job): Promise<Drained> {
   const rows = new Rows(shape)
+  const warm = daemon === 'running' ? rows.countFor(WARM_BYTES) : 0
   const records = rows.countFor(bytes)
   const place = await Place.make(pipeline(compression))
   const load = new Load()
-  try {
-    const filling = await place.start()
-    await filling.pause()
-    const job = { kind: 'rows', port: place.ports.api, credentials: KEY, stream: STREAM, connections: 4, from: 0, records } as const
+  const put = async (from: number, count: number): Promise<void> => {
+    const job = { kind: 'rows', port: place.ports.api, credentials: KEY, stream: STREAM, connections: 4, from, records: count } as const
     await load.prepare({ ...job, recordBytes: 0, shape, batch: 500 })
     await load.go()
-    await filling.stop()
-    const subject = await place.start()
+  }
+  try {
+    let subject = await place.start()
+    if (warm > 0) {
+      await put(0, warm)
+      await subject.drained()
+    }
+    await subject.pause()
+    await put(warm, records)
+    if (daemon === 'fresh') {
+      await subject.stop()
+      subject = await place.start()
+    }
     if (watch === 'allocations') await startSampling(subject.child)
     if (watch === 'cpu') await startProfile(subject.child)
     const before = await subject.usage()
@@ -46,10 +65,10 @@ async function drain(compression: Compression, bytes: number, watch: 'nothing' |
     const allocators = watch === 'allocations' ? await sampled(subject.child) : []
     const profile = watch === 'cpu' ? await profiled(subject.child) : null
     await subject.stop()
-    await audit(place, { records, bytes: rows.size(records) })
+    await audit(place, { records: warm + records, bytes: rows.size(warm + records) })
     return {
       records,
-      bytes: rows.size(records),
+      bytes: rows.size(warm + records) - rows.size(warm),
       cpu: after.cpu - before.cpu,
       heapAllocated: after.heapAllocated - before.heapAllocated,
       peakRss: after.peakRss,
@@ -74,7 +93,7 @@ export async function measureDrains(o: { rounds: number; bytes: number }): Promi
       const floors: number[] = []
       for (let round = 0; round < o.rounds; round++) {
         const floor = (await call(bare, { shape, rows: records, compression }, BARE_MS)) as BareResult
-        const d = await drain(compression, o.bytes)
+        const d = await drain({ compression, bytes: o.bytes, daemon: 'running' })
         floors.push((floor.cpu / floor.bytes) * 1e9)
         costs.push((d.cpu / d.bytes) * 1e9)
         ratios.push(d.cpu / d.bytes / (floor.cpu / floor.bytes))
@@ -102,7 +121,7 @@ const once = (x: number) => ({ value: x, sense: 'at most', rounds: [x] }) as con
 
 /** 1 GB of backlog: the largest resident size, and what the JavaScript heap saw of each record. */
 export async function measureBacklog(bytes: number): Promise<Row[]> {
-  const d = await drain('gzip', bytes)
+  const d = await drain({ compression: 'gzip', bytes, daemon: 'fresh' })
   const perRecord = d.heapAllocated / d.records
   const peak = d.peakRss / 1e6
   return [
@@ -127,7 +146,7 @@ export async function measureBacklog(bytes: number): Promise<Row[]> {
 
 /** Which functions allocated on the heap while a backlog drained: bytes per record, largest first. */
 export async function allocationProfile(bytes: number): Promise<string> {
-  const d = await drain('gzip', bytes, 'allocations')
+  const d = await drain({ compression: 'gzip', bytes, daemon: 'fresh', watch: 'allocations' })
   const lines = d.allocators.slice(0, 20).map((a) => `${(a.bytes / d.records).toFixed(2).padStart(8)}  ${a.name}`)
   const all = d.allocators.reduce((sum, a) => sum + a.bytes, 0) / d.records
   return [
@@ -139,5 +158,5 @@ export async function allocationProfile(bytes: number): Promise<string> {
 
 /** A CPU profile of the main thread while a backlog drained: the file's path. */
 export async function cpuProfile(bytes: number): Promise<string> {
-  return (await drain('gzip', bytes, 'cpu')).profile ?? ''
+  return (await drain({ compression: 'gzip', bytes, daemon: 'running', watch: 'cpu' })).profile ?? ''
 }

@@ -2,12 +2,14 @@
  * `npm run bench`: the bars of docs/performance.md, measured. Exit code 1 when one is missed.
  *   --quick             for CI: under four minutes on two cores
  *   --json FILE         also writes every round's figure
+ *   --docs              also writes what was found into docs/performance.md
  *   --only puts,drain,backlog,start
  *   --allocations       only prints which functions allocate while a backlog drains
  *   --profile           only writes a CPU profile of such a drain
  */
-import { writeFile } from 'node:fs/promises'
+import { readFile, writeFile } from 'node:fs/promises'
 import { cpus } from 'node:os'
+import { join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { pinned } from './child.ts'
 import { allocationProfile, cpuProfile, measureBacklog, measureDrains } from './drain.ts'
@@ -23,7 +25,7 @@ const { values } = parseArgs({
     only: { type: 'string' },
     allocations: { type: 'boolean', default: false },
     profile: { type: 'boolean', default: false },
-    markdown: { type: 'boolean', default: false },
+    docs: { type: 'boolean', default: false },
   },
 })
 const { quick } = values
@@ -52,17 +54,40 @@ async function measure(): Promise<Row[]> {
   return rows
 }
 
-if (values.allocations) console.log(await allocationProfile(GB))
-else if (values.profile) console.log(await cpuProfile(0.4 * GB))
-else {
+const page = join(import.meta.dirname, '../../docs/performance.md')
+/** Replaces what stands between the page's marks of that name. */
+async function intoDocs(mark: string, text: string): Promise<void> {
+  const old = await readFile(page, 'utf8')
+  const [open, close] = [`<!-- ${mark} -->`, `<!-- /${mark} -->`]
+  const from = old.indexOf(open)
+  const to = old.indexOf(close)
+  if (from === -1 || to < from) throw new Error(`${page} has no ${open} … ${close}`)
+  await writeFile(page, `${old.slice(0, from + open.length)}\n\n${text}\n\n${old.slice(to)}`)
+}
+
+const date = new Date().toISOString()
+const machine = `${cpus()[0]?.model.trim() ?? 'unknown'}, ${cpus().length} cores, Node ${process.versions.node}, ${process.platform}`
+const pinning = pinned ? 'the daemon on a core of its own' : 'nothing pinned'
+const command = `npm run bench${quick ? ' -- --quick' : ''}`
+
+async function bench(): Promise<void> {
   const rows = await measure()
-  const machine = `${cpus()[0]?.model.trim() ?? 'unknown'}, ${cpus().length} cores, Node ${process.versions.node}, ${process.platform}`
   if (values.json !== undefined) {
-    const result = { date: new Date().toISOString(), quick, pinned, machine, rows: rows.map((r) => ({ ...r, pass: passes(r) })) }
+    const result = { date, quick, pinned, machine, rows: rows.map((r) => ({ ...r, pass: passes(r) })) }
     await writeFile(values.json, `${JSON.stringify(result, null, 2)}\n`)
   }
-  if (values.markdown) console.log(markdown(rows))
+  if (values.docs) await intoDocs('bench', `\`${command}\`, ${date.slice(0, 10)}, ${machine}, ${pinning}.\n\n${markdown(rows)}`)
   const missed = rows.filter((r) => !passes(r))
-  console.log(`${machine}${pinned ? '' : ', nothing pinned'}: ${rows.length - missed.length} bars met, ${missed.length} missed`)
+  console.log(`${machine}, ${pinning}: ${rows.length - missed.length} bars met, ${missed.length} missed`)
   process.exitCode = missed.length > 0 ? 1 : 0
 }
+
+async function allocations(): Promise<void> {
+  const text = await allocationProfile(GB)
+  console.log(text)
+  if (values.docs) await intoDocs('profile', `\`npm run bench -- --allocations\`, ${date.slice(0, 10)}:\n\n\`\`\`\n${text}\n\`\`\``)
+}
+
+if (values.allocations) await allocations()
+else if (values.profile) console.log(await cpuProfile(0.4 * GB))
+else await bench()

@@ -40,9 +40,10 @@ export function table(rows: readonly Row[]): string {
 
 /** The rows as docs/performance.md shows them. */
 export function markdown(rows: readonly Row[]): string {
-  const head = '| path | measured | must | rounds |\n| --- | --- | --- | --- |'
+  const head = '| path | measured | must | | rounds |\n| --- | ---: | ---: | --- | --- |'
   const body = rows.map(
-    (r) => `| ${r.path} | ${valueText(r)} | ${barText(r)} | ${r.rounds.map(digits).join(', ')}${r.note ? `; ${r.note}` : ''} |`,
+    (r) =>
+      `| ${r.path} | ${valueText(r)} | ${barText(r)} | ${passes(r) ? 'met' : '**missed**'} | ${r.rounds.map(digits).join(', ')}${r.note ? `; ${r.note}` : ''} |`,
   )
   return [head, ...body].join('\n')
 }

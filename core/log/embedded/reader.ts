@@ -72,16 +72,27 @@ function changed(p: Partition, ms: number, signal: AbortSignal, clock: Clock): P
   })
 }
 
+/** The rows from the one that holds `from` on: one search where a reader goes on at the end of a row, as it mostly does. */
+function* rowsHolding(p: Partition, env: Env, from: number): Generator<RowKey> {
+  let atStart = false
+  for (const row of p.rows(env, from)) {
+    if (!atStart && row.baseOffset !== from) break
+    atStart = true
+    yield row
+  }
+  const first = atStart ? null : p.floor(env, from)
+  if (first !== null) yield* p.rows(env, first.baseOffset)
+}
+
 function collect(p: Partition, env: Env, from: number, maxBytes: number): ReadResult {
-  const first = p.floor(env, from)
   const where = `${env.dir} partition ${p.index}`
-  if (first === null)
-    throw new CorruptRowError(`${where} offset ${from}`, `no row holds it, although the log is [${p.logStart}, ${p.stable})`)
   const batches: RecordBatch[] = []
+  let leaderEpoch: number | null = null
   let next = from
   let bytes = 0
-  for (const row of p.rows(env, first.baseOffset)) {
-    if (row.baseOffset >= p.stable || row.leaderEpoch !== first.leaderEpoch) break
+  for (const row of rowsHolding(p, env, from)) {
+    leaderEpoch ??= row.leaderEpoch
+    if (row.baseOffset >= p.stable || row.leaderEpoch !== leaderEpoch) break
     if (batches.length > 0 && bytes + row.bytes > maxBytes) break
     const skip = next - row.baseOffset
     if (skip >= row.count || skip < 0 || (skip > 0 && batches.length > 0)) {
@@ -93,7 +104,9 @@ function collect(p: Partition, env: Env, from: number, maxBytes: number): ReadRe
     next = row.baseOffset + row.count
     if (bytes >= maxBytes) break
   }
-  return { batches, next, leaderEpoch: first.leaderEpoch, ...boundsOf(p) }
+  if (leaderEpoch === null)
+    throw new CorruptRowError(`${where} offset ${from}`, `no row holds it, although the log is [${p.logStart}, ${p.stable})`)
+  return { batches, next, leaderEpoch, ...boundsOf(p) }
 }
 
 const pool = new FramePool()
