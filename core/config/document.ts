@@ -1,7 +1,7 @@
 import { isAlias, isCollection, isMap, isScalar, isSeq, LineCounter, parseDocument, visit } from 'yaml'
 import type { Document, Node, YAMLError } from 'yaml'
 import type { ConfigIssue } from './types.ts'
-import { unclosedBy } from './unclosed.ts'
+import { unclosedIn } from './unclosed.ts'
 
 export type Path = readonly (string | number)[]
 
@@ -72,8 +72,9 @@ export function parseConfigDocument(text: string): { document: ConfigDocument } 
     const { line, col } = lines.linePos(offset)
     return { line: Math.max(line, 1), column: Math.max(col, 1), path: path.join('.'), message }
   }
+  const unclosed = unclosedIn(text)
   const said = (e: YAMLError): string => {
-    const open = unclosedBy(e, text)
+    const open = unclosed(e)
     if (!open) return SYNTAX[e.code] ?? e.code.toLowerCase().replaceAll('_', ' ')
     const { line, col } = lines.linePos(open.offset)
     return `the ${open.what} at ${line}:${col} has no closing ${open.closer === 'quote' ? 'quote' : open.closer} before this`
@@ -81,8 +82,11 @@ export function parseConfigDocument(text: string): { document: ConfigDocument } 
   // one slip often makes a row of errors: the first of a line says it
   const seen = new Set<number>()
   const errors = [...doc.errors, ...doc.warnings]
+    .filter((e) => {
+      const { line } = lines.linePos(e.pos[0])
+      return !seen.has(line) && seen.add(line)
+    })
     .map((e) => issue(e.pos[0], [], `not valid YAML: ${said(e)}`))
-    .filter((e) => !seen.has(e.line) && seen.add(e.line))
   // an alias without its anchor is found only when values are made, and told without a place
   visit(doc, {
     // parsers and schemas skip this name in silence: what is below it would be ignored

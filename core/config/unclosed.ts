@@ -28,11 +28,15 @@ function openersOf(text: string): Opener[] {
   return found.toSorted((a, b) => a.offset - b.offset)
 }
 
-/** What a syntax error leaves open: the offset of a bracket or quote without its end; null when the error is another one. */
-export function unclosedBy(e: YAMLError, text: string): { offset: number; what: string; closer: string } | null {
-  const [, bracket] = /^Flow (?:map|sequence) .*end with a ([}\]])$/.exec(e.message) ?? []
-  const quote = e.message.startsWith('Missing closing')
-  if (bracket === undefined && !quote) return null
-  const fits = (o: Opener): boolean => (quote ? o.closer === 'quote' && o.end === e.pos[0] : o.closer === bracket && o.offset < e.pos[0])
-  return openersOf(text).findLast(fits) ?? null // the innermost: it is told first
+/** Tells what a syntax error of this file leaves open: a bracket or quote without its end; null when the error is another one. */
+export function unclosedIn(text: string): (e: YAMLError) => Opener | null {
+  let openers: Opener[] | null = null
+  return (e) => {
+    const [, bracket] = /^Flow (?:map|sequence) .*end with a ([}\]])$/.exec(e.message) ?? []
+    const quote = e.message.startsWith('Missing closing')
+    if (bracket === undefined && !quote) return null
+    const fits = (o: Opener): boolean => (quote ? o.closer === 'quote' && o.end === e.pos[0] : o.closer === bracket && o.offset < e.pos[0])
+    openers ??= openersOf(text)
+    return openers.findLast(fits) ?? null // the innermost: it is told first
+  }
 }
