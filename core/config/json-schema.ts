@@ -34,7 +34,9 @@ export async function configJsonSchema(plugins: PluginRegistry): Promise<object>
     unrepresentable: 'any',
     // our marks for sizes and times; to an editor `duration` would mean P1D
     override: ({ jsonSchema }) => {
-      if (jsonSchema.format === 'size' || jsonSchema.format === 'duration') delete jsonSchema.format
+      if (jsonSchema.format !== 'size' && jsonSchema.format !== 'duration') return
+      delete jsonSchema.format
+      delete jsonSchema['range']
     },
   })
 }

@@ -67,7 +67,7 @@ interface Unit {
 function measure(unit: Unit, range: Range): z.ZodType<number, string> {
   return z
     .string({ error: (i) => (i.code === 'invalid_type' ? unit.what : undefined) })
-    .meta({ pattern: orReference(unit.pattern), format: unit.format })
+    .meta({ pattern: orReference(unit.pattern), format: unit.format, range: `${unit.show(range.min)} to ${unit.show(range.max)}` })
     .transform((text, context) => {
       const value = unit.parse(text)
       if (value === null) context.addIssue({ code: 'custom', message: unit.what })

@@ -51,6 +51,12 @@ export function isSecret(schema: ZodType): boolean {
 interface JsonSchema {
   readonly type?: string | readonly string[]
   readonly format?: string
+  /** Of a size or duration: `0s to 1h`. */
+  readonly range?: string
+  readonly minimum?: number
+  readonly maximum?: number
+  readonly minLength?: number
+  readonly maxLength?: number
   readonly description?: string
   readonly default?: unknown
   readonly secret?: boolean
@@ -78,9 +84,19 @@ function collect(schema: JsonSchema, path: string, always: boolean, rows: string
     const required = (schema.required ?? []).includes(key) && p.default === undefined
     const must = always ? '**required**' : `required in \`${path.slice(0, -1)}\``
     const fallback = p.default === undefined ? (required ? must : '–') : `\`${JSON.stringify(p.default).replaceAll('"', '')}\``
-    rows.push(`| \`${path}${key}\` | ${typeName(p)} | ${fallback} | ${(p.description ?? '').replaceAll('|', '\\|')} |`)
+    rows.push(`| \`${path}${key}\` | ${typeName(p)}${rangeOf(p)} | ${fallback} | ${(p.description ?? '').replaceAll('|', '\\|')} |`)
     if (p.properties) collect(p, `${path}${key}.`, always && required, rows)
   }
+}
+
+/** `, 1 to 19`; nothing where any value of the type goes. "Not empty" goes without saying. */
+function rangeOf(p: JsonSchema): string {
+  const { minimum = Number.MIN_SAFE_INTEGER, maximum = Number.MAX_SAFE_INTEGER, minLength = 0, maxLength } = p
+  if (p.range !== undefined) return `, ${p.range}`
+  if (maximum < Number.MAX_SAFE_INTEGER) return minimum > Number.MIN_SAFE_INTEGER ? `, ${minimum} to ${maximum}` : `, at most ${maximum}`
+  if (minimum > Number.MIN_SAFE_INTEGER) return `, at least ${minimum}`
+  if (maxLength !== undefined) return minLength > 0 ? `, ${minLength} to ${maxLength} characters` : `, at most ${maxLength} characters`
+  return minLength > 1 ? `, at least ${minLength} characters` : ''
 }
 
 function typeName(p: JsonSchema): string {

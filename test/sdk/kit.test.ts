@@ -50,6 +50,11 @@ test('the table of options and the JSON Schema come from the schema', () => {
     size: bytes().prefault('8MiB'),
     mode: z.enum(['a', 'b']).default('a'),
     on: z.boolean().optional(),
+    level: z.int().min(1).max(19).optional(),
+    tries: z.int().min(1).optional(),
+    mark: z.string().min(1).max(128).optional(),
+    word: z.string().min(8).meta({ secret: true }).optional(),
+    wait: z.string().meta({ format: 'duration', range: '0s to 1h' }).optional(),
     inner: z.strictObject({ key: secret(), wait: duration().optional() }).optional(),
   })
   expect(optionsTable(options).split('\n').slice(2)).toEqual([
@@ -57,6 +62,11 @@ test('the table of options and the JSON Schema come from the schema', () => {
     '| `size` | size | `8MiB` |  |',
     '| `mode` | `a`, `b` | `a` |  |',
     '| `on` | boolean | – |  |',
+    '| `level` | integer, 1 to 19 | – |  |',
+    '| `tries` | integer, at least 1 | – |  |',
+    '| `mark` | string, 1 to 128 characters | – |  |',
+    '| `word` | secret, at least 8 characters | – |  |',
+    '| `wait` | duration, 0s to 1h | – |  |',
     '| `inner` | object | – |  |',
     '| `inner.key` | secret | required in `inner` |  |',
     '| `inner.wait` | duration | – |  |',
