@@ -111,3 +111,13 @@ function gapError(x: LaneContext, from: number, to: number): LaneStoppedError {
       `\`hydrant pipelines replay ${x.pipeline} --from ${to}\` goes on behind the gap.`,
   )
 }
+
+/** A name of ours holds another cut, and adopting it is out of the question. */
+export function conflictError(x: LaneContext, cut: OpenCut, c: Conflict): LaneStoppedError {
+  const m = c.stored.metadata
+  return new LaneStoppedError(
+    'Conflict',
+    `${x.pipeline} ${x.lane.shard}: "${c.key}" already holds another cut: end ${m['end']}, digest ${m['d']}, outcome ${m['o']}, ` +
+      `where [${cut.start}, ${cut.end}) with digest ${cut.digest} was to be written. Nothing was overwritten.`,
+  )
+}

@@ -1,14 +1,13 @@
 import { OutOfRangeError } from '../sdk/log.ts'
 import type { LaneState } from '../stream/source.ts'
-import type { CutReason } from '../telemetry/events.ts'
-import { adopt, passGap, replayOrGap } from './adopt.ts'
+import { adopt, conflictError, passGap, replayOrGap } from './adopt.ts'
 import type { LaneBook, OpenCut } from './book.ts'
 import type { Commits } from './commits.ts'
-import { LaneStoppedError, type LaneContext } from './context.ts'
+import type { LaneContext } from './context.ts'
 import { deliver, retire, type Conflict, type Delivery } from './deliver.ts'
-import type { Encoded } from './encode.ts'
 import { fill, LaneReader, type Filled } from './fill.ts'
 import { recover } from './recover.ts'
+import { reportCut, reportDelivered } from './reports.ts'
 import { startWatch } from './watch.ts'
 
 /**
@@ -140,7 +139,7 @@ class LaneRun {
       confirmed: false,
     }
     this.#book.append(cut, this.#reader.current.head)
-    this.#emitCut(cut, sourceBytes, reason)
+    reportCut(this.#x, cut, sourceBytes, reason)
     this.#x.progress({ cutMs: this.#book.cuts[0]?.arrivalMs ?? null })
     return cut
   }
@@ -188,7 +187,8 @@ class LaneRun {
       await turn
       visible()
       if (delivery.created) this.#probation = false
-      this.#confirmed(cut, filled.encoded, delivery, recovered)
+      cut.confirmed = true
+      reportDelivered(this.#x, cut, filled.encoded, delivery, recovered)
       await this.#advance()
       await host.failpoint('retire.before')
       await retire(job)
@@ -205,30 +205,6 @@ class LaneRun {
     this.#reader.current.drop()
     this.#reader.current = new LaneReader(this.#x, this.#book.end)
     return adopted
-  }
-
-  #confirmed(cut: OpenCut, encoded: Encoded, d: Delivery & { kind: 'done' }, replayed: boolean): void {
-    const { events, pipeline, lane, host } = this.#x
-    const { delivered, dropped, rejected } = encoded.counts
-    cut.confirmed = true
-    events.emit({
-      type: 'cut.delivered',
-      pipeline,
-      shard: lane.shard,
-      start: cut.start,
-      end: cut.end,
-      records: encoded.records,
-      transformed: delivered,
-      dropped,
-      rejected,
-      delivered: cut.givenUp ? 0 : delivered,
-      givenUp: cut.givenUp ? delivered : 0,
-      objects: d.objects,
-      bytes: encoded.sourceBytes,
-      storedBytes: d.storedBytes,
-      freshnessMs: host.clock.now() - encoded.oldestArrivalMs,
-      replayed,
-    })
   }
 
   /** Step 9: over the longest confirmed run of cuts, from the front. */
@@ -261,18 +237,4 @@ class LaneRun {
     this.#reader.current.drop()
     await Promise.allSettled(this.#open.values())
   }
-  #emitCut(cut: OpenCut, bytes: number, reason: CutReason): void {
-    const { pipeline, lane } = this.#x
-    const { start, end, records } = cut
-    this.#x.events.emit({ type: 'cut.recorded', pipeline, shard: lane.shard, start, end, records, bytes, reason })
-  }
-}
-
-function conflictError(x: LaneContext, cut: OpenCut, c: Conflict): LaneStoppedError {
-  const m = c.stored.metadata
-  return new LaneStoppedError(
-    'Conflict',
-    `${x.pipeline} ${x.lane.shard}: "${c.key}" already holds another cut: end ${m['end']}, digest ${m['d']}, outcome ${m['o']}, ` +
-      `where [${cut.start}, ${cut.end}) with digest ${cut.digest} was to be written. Nothing was overwritten.`,
-  )
 }
