@@ -41,7 +41,7 @@ function addConfig(program: Command, output: Output, done: Done): void {
     .description('check a configuration file; exit code 1 if anything is wrong with it')
     .requiredOption('-c, --config <file>', 'configuration file (YAML)')
     .option('--json', 'print JSON', false)
-    .option('--probe', 'also reach every sink and say what endangers its promise', false)
+    .option('--probe', 'also reach every sink, try the folder of the log, and say what endangers the promise', false)
     .addHelpText('after', examples('hydrant check -c config.yaml', 'hydrant check -c config.yaml --probe --json'))
     .action(async (o: { config: string; json: boolean; probe: boolean }) => {
       const { runCheck } = await import('./check.ts')
