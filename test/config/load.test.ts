@@ -229,3 +229,9 @@ test('config.example.yaml is good with the real plugins', async () => {
   const r = await loadConfig({ file, env: {}, host, plugins: registry })
   expect(r).toMatchObject({ config: { pipelines: [{ name: 'events', format: { type: 'ndjson', compression: 'gzip' } }], warnings: [] } })
 })
+test.each(['sink-file', 'sink-s3'])('the example of %s is good', async (plugin) => {
+  const file = new URL(`../../plugins/${plugin}/config.example.yaml`, import.meta.url).pathname
+  const host = realHost()
+  const registry = pluginRegistry({ baseDir: '/', host, kit: pluginKit })
+  expect(await loadConfig({ file, env: { S3_SECRET: 'x'.repeat(8) }, host, plugins: registry })).toMatchObject({ config: { warnings: [] } })
+})
