@@ -1,6 +1,6 @@
 import { OutOfRangeError } from '../sdk/log.ts'
 import { attempts } from '../delivery/attempts.ts'
-import type { LaneBook, OpenCut } from './book.ts'
+import { newCut, type LaneBook, type OpenCut } from './book.ts'
 import type { Commits } from './commits.ts'
 import { LaneStoppedError, type LaneContext } from './context.ts'
 import { namesOf, scopeOf, type Conflict } from './deliver.ts'
@@ -35,20 +35,7 @@ export async function adopt(
   try {
     if (encoded.digest !== m['d']) throw refuse(`the log's records up to its end have digest ${encoded.digest}`)
     if (encoded.outcome !== m['o']) throw refuse(`with its decisions the outcome is ${encoded.outcome}, it says ${m['o']}`)
-    const { records, digest, arrivalMs, epoch, byLimit } = encoded
-    const cut: OpenCut = {
-      start: mine.start,
-      end,
-      records,
-      digest,
-      arrivalMs,
-      epoch,
-      specHash: flow.hash,
-      byLimit,
-      givenUp: conflict.givenUp ?? mine.givenUp,
-      acked: false,
-      confirmed: false,
-    }
+    const cut = newCut(encoded, flow.hash, conflict.givenUp ?? mine.givenUp)
     await x.host.failpoint('adopt.before')
     book.adopt(cut)
     await commits.save()

@@ -20,6 +20,16 @@ export interface OpenCut {
   confirmed: boolean
 }
 
+/** A cut of what was encoded, before its entry is stored. */
+export function newCut(
+  e: Omit<NoteCut, 'length' | 'specHash' | 'givenUp'> & { start: number; end: number },
+  specHash: string,
+  givenUp: boolean,
+): OpenCut {
+  const { start, end, records, digest, arrivalMs, epoch, byLimit } = e
+  return { start, end, records, digest, arrivalMs, epoch, specHash, byLimit, givenUp, acked: false, confirmed: false }
+}
+
 /**
  * The lane's state: committed position and recorded cuts, contiguous from it. Every commit sends the whole of it
  * (row 30: there is no delta commit). Only the lane changes it, synchronously.

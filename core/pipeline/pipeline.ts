@@ -1,7 +1,7 @@
 import { OutOfRangeError } from '../sdk/log.ts'
 import type { LaneState } from '../stream/source.ts'
 import { adopt, conflictError, passGap, replayOrGap } from './adopt.ts'
-import type { LaneBook, OpenCut } from './book.ts'
+import { newCut, type LaneBook, type OpenCut } from './book.ts'
 import type { Commits } from './commits.ts'
 import type { LaneContext } from './context.ts'
 import { deliver, retire, type Conflict, type Delivery } from './deliver.ts'
@@ -124,22 +124,9 @@ class LaneRun {
     }
   }
   #append({ encoded, flow, reason }: Filled): OpenCut {
-    const { start, end, records, digest, arrivalMs, epoch, byLimit, sourceBytes } = encoded
-    const cut: OpenCut = {
-      start,
-      end,
-      records,
-      digest,
-      arrivalMs,
-      epoch,
-      specHash: flow.hash,
-      byLimit,
-      givenUp: false,
-      acked: false,
-      confirmed: false,
-    }
+    const cut = newCut(encoded, flow.hash, false)
     this.#book.append(cut, this.#reader.current.head)
-    reportCut(this.#x, cut, sourceBytes, reason)
+    reportCut(this.#x, cut, encoded.sourceBytes, reason)
     this.#x.progress({ cutMs: this.#book.cuts[0]?.arrivalMs ?? null })
     return cut
   }

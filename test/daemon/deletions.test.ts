@@ -1,27 +1,13 @@
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import type { Shared } from '../../core/pipeline/running.ts'
-import { Folder, type Running } from './support.ts'
+import { Daemons, type Running } from './support.ts'
 
 // What a hostile reading of the manager found, each shown once.
-let folder: Folder
-let running: Running[] = []
-beforeEach(async () => {
-  folder = await Folder.make()
-  running = []
-})
-afterEach(async () => {
-  for (const r of running) await r.stop().catch(() => {})
-  await folder.remove()
-})
-async function start(...args: Parameters<Folder['start']>): Promise<Running> {
-  const r = await folder.start(...args)
-  running.push(r)
-  return r
-}
-async function end(r: Running, ms = 10_000): Promise<void> {
-  running = running.filter((x) => x !== r)
-  await r.stop(ms)
-}
+const daemons = new Daemons()
+const start = (...args: Parameters<Daemons['start']>): Promise<Running> => daemons.start(...args)
+const end = (r: Running, drainMs?: number): Promise<void> => daemons.stop(r, drainMs)
+beforeEach(() => daemons.begin())
+afterEach(() => daemons.end())
 const values = (name: string, n: number): string[] => Array.from({ length: n }, (_, i) => `${name}-${i}`)
 const s3 = (name: string): object => ({
   DeliveryStreamName: name,
@@ -59,7 +45,7 @@ test('a daemon that stops while a stream is being deleted drains the rest at its
   const drained = await again.event('cut.delivered')
   expect(drained.records).toBe(30)
   await end(again)
-  expect((await folder.lines('data/buckets')).toSorted()).toEqual(values('a', 30).toSorted())
+  expect((await daemons.folder.lines('data/buckets')).toSorted()).toEqual(values('a', 30).toSorted())
 })
 
 test('a crash between the end of a deletion and its record leaves a daemon that starts', async () => {
@@ -84,7 +70,7 @@ test('a backup that is switched on later holds everything from then on; off and 
   const both = Promise.all(['ev', 'ev:backup'].map((p) => b.event('position.advanced', (e) => e.pipeline === p)))
   await b.put('ev', values('b', 5))
   await both
-  expect((await folder.lines('raw')).toSorted()).toEqual(values('b', 5).toSorted())
+  expect((await daemons.folder.lines('raw')).toSorted()).toEqual(values('b', 5).toSorted())
   await end(b)
   const off = await start(yaml(backup('rejected')))
   await off.put('ev', values('off', 5))
@@ -95,8 +81,8 @@ test('a backup that is switched on later holds everything from then on; off and 
   await c.put('ev', values('c', 5))
   await again
   await end(c)
-  expect((await folder.lines('raw')).toSorted()).toEqual([...values('b', 5), ...values('c', 5)].toSorted())
-  expect((await folder.lines('out')).length).toBe(20)
+  expect((await daemons.folder.lines('raw')).toSorted()).toEqual([...values('b', 5), ...values('c', 5)].toSorted())
+  expect((await daemons.folder.lines('out')).length).toBe(20)
 })
 
 test('replaying where nothing is left says so and changes nothing', async () => {

@@ -1,26 +1,12 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
 import { startScriptedS3 } from '../services/scripted-s3.ts'
-import { Folder, type Running } from './support.ts'
+import { Daemons, type Running } from './support.ts'
 
-let folder: Folder
-let running: Running[] = []
-beforeEach(async () => {
-  folder = await Folder.make()
-  running = []
-})
-afterEach(async () => {
-  for (const r of running) await r.stop().catch(() => {})
-  await folder.remove()
-})
-async function start(...args: Parameters<Folder['start']>): Promise<Running> {
-  const r = await folder.start(...args)
-  running.push(r)
-  return r
-}
-async function end(r: Running): Promise<void> {
-  running = running.filter((x) => x !== r)
-  await r.stop()
-}
+const daemons = new Daemons()
+const start = (...args: Parameters<Daemons['start']>): Promise<Running> => daemons.start(...args)
+const end = (r: Running, drainMs?: number): Promise<void> => daemons.stop(r, drainMs)
+beforeEach(() => daemons.begin())
+afterEach(() => daemons.end())
 const values = (name: string, n: number): string[] => Array.from({ length: n }, (_, i) => `${name}-${i}`)
 const yaml = (o: { prefix?: string; shards?: number; interval?: string; size?: string; path?: string; more?: string } = {}): string => `
 pipelines:
@@ -50,7 +36,7 @@ test('row 6: a stream that is deleted and created again under its name delivers 
   await d.put('a', values('new', 20))
   await d.event('position.advanced')
   await end(d)
-  expect((await folder.lines('data/buckets')).toSorted()).toEqual([...values('old', 20), ...values('new', 20)].toSorted())
+  expect((await daemons.folder.lines('data/buckets')).toSorted()).toEqual([...values('old', 20), ...values('new', 20)].toSorted())
 })
 
 /** Asks again after every event; deletions end without one of their own. */
@@ -76,7 +62,7 @@ test('deleting drains what was put; AllowForceDelete discards and counts', async
   await d.call('DeleteDeliveryStream', { DeliveryStreamName: 'b', AllowForceDelete: true })
   expect(await discarded).toMatchObject({ from: 0, to: 7, reason: 'force' })
   await end(d)
-  expect((await folder.lines('data/buckets')).toSorted()).toEqual(values('kept', 30).toSorted())
+  expect((await daemons.folder.lines('data/buckets')).toSorted()).toEqual(values('kept', 30).toSorted())
 })
 
 test('row 10: main and backup hold the same records, from the first one on', async () => {
@@ -89,8 +75,8 @@ test('row 10: main and backup hold the same records, from the first one on', asy
   await second.put('ev', values('b', 40))
   await end(second)
   const all = [...values('a', 40), ...values('b', 40)].toSorted()
-  expect((await folder.lines('out')).toSorted()).toEqual(all)
-  expect((await folder.lines('raw')).toSorted()).toEqual(all)
+  expect((await daemons.folder.lines('out')).toSorted()).toEqual(all)
+  expect((await daemons.folder.lines('raw')).toSorted()).toEqual(all)
 })
 
 test('a changed YAML spec is put in force with the next version; an older one is refused until it is forced (row 36)', async () => {
@@ -105,18 +91,18 @@ test('a changed YAML spec is put in force with the next version; an older one is
   expect(again.events).toContainEqual(expect.objectContaining({ type: 'warning', code: 'OlderSpec' }))
   await again.put('ev', ['still-b'])
   await again.event('position.advanced')
-  expect((await folder.files('out')).every((f) => f.includes('/b/'))).toBe(true)
+  expect((await daemons.folder.files('out')).every((f) => f.includes('/b/'))).toBe(true)
   expect((await again.admin('/pipelines/ev/apply', { force: true })).status).toBe(200)
   await again.put('ev', ['back-to-a'])
   await again.event('position.advanced')
-  expect((await folder.files('out')).some((f) => f.includes('/a/'))).toBe(true)
+  expect((await daemons.folder.files('out')).some((f) => f.includes('/a/'))).toBe(true)
 })
 
 test('pause keeps what is put, resume delivers it', async () => {
   const d = await start(yaml())
   expect((await d.admin('/pipelines/ev/pause', {})).status).toBe(200)
   await d.put('ev', values('a', 10))
-  expect(await folder.files('out')).toEqual([])
+  expect(await daemons.folder.files('out')).toEqual([])
   const delivered = d.event('position.advanced')
   expect((await d.admin('/pipelines/ev/resume', {})).status).toBe(200)
   expect((await delivered).position).toBe(10)
@@ -130,7 +116,7 @@ test('replay delivers everything again under new names; without it nothing moves
   const { body } = await d.admin('/pipelines/ev/replay', { from: 'earliest' })
   expect(body).toMatchObject({ lineage: 2 })
   await again
-  const lines = await folder.lines('out')
+  const lines = await daemons.folder.lines('out')
   expect(lines.length).toBe(50)
   expect(new Set(lines).size).toBe(25)
 })
@@ -138,8 +124,8 @@ test('replay delivers everything again under new names; without it nothing moves
 describe('row 12: a sink that cannot work', () => {
   test('release proves that nothing was delivered, then another target takes the cuts: each id once', async () => {
     const { mkdir, writeFile } = await import('node:fs/promises')
-    await mkdir(`${folder.path}/wrong`)
-    await writeFile(`${folder.path}/wrong/ev`, 'a file where a folder has to be')
+    await mkdir(`${daemons.folder.path}/wrong`)
+    await writeFile(`${daemons.folder.path}/wrong/ev`, 'a file where a folder has to be')
     const wrong = yaml({ path: './wrong' }).replace('prefix: "ev/"', 'timeout: 100ms, prefix: "ev/"')
     const d = await start(wrong)
     await d.put('ev', values('a', 12))
@@ -150,7 +136,7 @@ describe('row 12: a sink that cannot work', () => {
     expect(released).toMatchObject({ status: 200 })
     await fixed.event('position.advanced')
     await end(fixed)
-    expect((await folder.lines('out')).toSorted()).toEqual(values('a', 12).toSorted())
+    expect((await daemons.folder.lines('out')).toSorted()).toEqual(values('a', 12).toSorted())
   })
   test('release refuses where an object stands', async () => {
     const d = await start(yaml({ interval: '1s' }).replace('prefix: "ev/"', 'timeout: 100ms, prefix: "ev/"'))
@@ -173,7 +159,7 @@ test('a pipeline that left the configuration keeps its data and is named', async
   const delivered = back.event('position.advanced')
   await back.admin('/pipelines/ev/resume', {})
   await delivered
-  expect((await folder.lines('out')).toSorted()).toEqual(values('a', 5).toSorted())
+  expect((await daemons.folder.lines('out')).toSorted()).toEqual(values('a', 5).toSorted())
 })
 
 test('row 33: a folder restored from a backup gets new ids and delivers what comes after its positions', async () => {
@@ -182,15 +168,15 @@ test('row 33: a folder restored from a backup gets new ids and delivers what com
   await d.put('ev', values('before', 10))
   await d.event('position.advanced')
   await end(d)
-  await cp(`${folder.path}/data`, `${folder.path}/copy`, { recursive: true })
-  await rm(`${folder.path}/data`, { recursive: true })
-  await cp(`${folder.path}/copy`, `${folder.path}/data`, { recursive: true })
-  await expect(folder.start(yaml())).rejects.toThrow('--restored')
+  await cp(`${daemons.folder.path}/data`, `${daemons.folder.path}/copy`, { recursive: true })
+  await rm(`${daemons.folder.path}/data`, { recursive: true })
+  await cp(`${daemons.folder.path}/copy`, `${daemons.folder.path}/data`, { recursive: true })
+  await expect(daemons.folder.start(yaml())).rejects.toThrow('--restored')
   const restored = await start(yaml(), { restored: true })
   await restored.put('ev', values('after', 10))
   await restored.event('position.advanced')
   await end(restored)
-  expect((await folder.lines('out')).toSorted()).toEqual([...values('before', 10), ...values('after', 10)].toSorted())
+  expect((await daemons.folder.lines('out')).toSorted()).toEqual([...values('before', 10), ...values('after', 10)].toSorted())
 })
 
 test('row 22: a restart with a quarter of the memory finishes the 16 cuts that were recorded', async () => {
@@ -215,8 +201,7 @@ test('row 22: a restart with a quarter of the memory finishes the 16 cuts that w
       await d.put('ev', some)
     }
     await full
-    running = running.filter((r) => r !== d)
-    await d.stop(50)
+    await end(d, 50)
     s3.reset()
     const small = await start(config, { memory: '16MiB' })
     const done = small.event('position.advanced', (e) => e.position === all.length)
@@ -245,5 +230,5 @@ test('row 10: a shard that is added under load loses none of its records', async
   }
   await d.admin('/pipelines/ev/resume', {})
   await end(d)
-  expect((await folder.lines('out')).toSorted()).toEqual(all.toSorted())
+  expect((await daemons.folder.lines('out')).toSorted()).toEqual(all.toSorted())
 })

@@ -23,6 +23,51 @@ export interface Running {
   stop(drainMs?: number): Promise<void>
 }
 
+class Recorder {
+  readonly events: HydrantEvent[] = []
+  readonly #listeners = new Set<(e: HydrantEvent) => void>()
+  readonly on = (e: HydrantEvent): void => {
+    this.events.push(e)
+    for (const l of this.#listeners) l(e)
+  }
+  readonly next: Running['event'] = (type, fits = () => true) =>
+    new Promise((resolve) => {
+      const l = (e: HydrantEvent): void => {
+        if (e.type !== type || !fits(e as never)) return
+        this.#listeners.delete(l)
+        resolve(e as never)
+      }
+      this.#listeners.add(l)
+    })
+}
+
+/** A folder and the daemons of one test in it: `afterEach(() => world.end())`. */
+export class Daemons {
+  #folder: Folder | null = null
+  #running: Running[] = []
+  get folder(): Folder {
+    if (!this.#folder) throw new Error('begin() makes the folder')
+    return this.#folder
+  }
+  async begin(): Promise<void> {
+    this.#folder = await Folder.make()
+    this.#running = []
+  }
+  async start(...args: Parameters<Folder['start']>): Promise<Running> {
+    const r = await this.folder.start(...args)
+    this.#running.push(r)
+    return r
+  }
+  async stop(r: Running, drainMs?: number): Promise<void> {
+    this.#running = this.#running.filter((x) => x !== r)
+    await r.stop(drainMs)
+  }
+  async end(): Promise<void> {
+    await Promise.allSettled(this.#running.map((r) => r.stop()))
+    await this.folder.remove()
+  }
+}
+
 export class Folder {
   readonly path: string
   constructor(path: string) {
@@ -47,12 +92,7 @@ export class Folder {
       if ('errors' in loaded) throw new Error(JSON.stringify(loaded.errors))
       return loaded.config
     }
-    const events: HydrantEvent[] = []
-    const listeners = new Set<(e: HydrantEvent) => void>()
-    const on = (e: HydrantEvent): void => {
-      events.push(e)
-      for (const l of listeners) l(e)
-    }
+    const recorder = new Recorder()
     const config = await load(text)
     let shared: Shared | null = null
     const daemon = await startDaemon({
@@ -65,7 +105,7 @@ export class Folder {
       yaml: async () => (more.yamlLater ? (await load(text.replace(yaml, more.yamlLater()))).pipelines : config.pipelines),
       test: {
         ...more.test,
-        on,
+        on: recorder.on,
         shared: (x) => {
           shared = x
           more.test?.shared?.(x)
@@ -76,16 +116,8 @@ export class Folder {
     const call = caller(api)
     return {
       daemon,
-      events,
-      event: (type, fits = () => true) =>
-        new Promise((resolve) => {
-          const l = (e: HydrantEvent): void => {
-            if (e.type !== type || !fits(e as never)) return
-            listeners.delete(l)
-            resolve(e as never)
-          }
-          listeners.add(l)
-        }),
+      events: recorder.events,
+      event: recorder.next,
       call,
       put: async (stream, values) => {
         const r = await call('PutRecordBatch', {
