@@ -225,12 +225,13 @@ test('I15b: first effects become visible in the order of the cuts', async () => 
   }
 })
 
+async function key(size: number): Promise<string | undefined> {
+  const w = start(30)
+  await live(w, {}, specOf({ size }))
+  return [...w.objects].find(([, o]) => o.metadata['start'] === '0')?.[0]
+}
+
 test('I16: the same start has the same name, wherever the cut ends and whenever it is written', async () => {
-  const key = async (size: number): Promise<string | undefined> => {
-    const w = start(30)
-    await live(w, {}, specOf({ size }))
-    return [...w.objects].find(([, o]) => o.metadata['start'] === '0')?.[0]
-  }
   const names = await Promise.all([key(60), key(600)])
   expect(names[0]).toBeDefined()
   expect(names[0]).toBe(names[1])
