@@ -1,6 +1,7 @@
 /**
  * `npm run bench`: the bars of docs/performance.md, measured. Exit code 1 when one is missed.
- *   --quick             for CI: under four minutes on two cores
+ *   --quick             for CI: under four minutes on two cores; fails only where a figure is clearly worse than its bar, or worse than what
+ *                       is held of a bar that is not met yet (report.ts)
  *   --json FILE         also writes every round's figure
  *   --docs              also writes what was found into docs/performance.md
  *   --only puts,drain,backlog,start
@@ -14,7 +15,7 @@ import { parseArgs } from 'node:util'
 import { pinned } from './child.ts'
 import { allocationProfile, cpuProfile, measureBacklog, measureDrains } from './drain.ts'
 import { measurePuts } from './puts.ts'
-import { markdown, passes, table, type Row } from './report.ts'
+import { fails, markdown, passes, table, type Row } from './report.ts'
 import { measureStart } from './start.ts'
 
 const GB = 1e9
@@ -79,7 +80,16 @@ async function bench(): Promise<void> {
   if (values.docs) await intoDocs('bench', `\`${command}\`, ${date.slice(0, 10)}, ${machine}, ${pinning}.\n\n${markdown(rows)}`)
   const missed = rows.filter((r) => !passes(r))
   console.log(`${machine}, ${pinning}: ${rows.length - missed.length} bars met, ${missed.length} missed`)
-  process.exitCode = missed.length > 0 ? 1 : 0
+  // a short run tells a regression from noise; whether a bar is met is what the full run says
+  const wrong = quick ? rows.filter(fails) : missed
+  if (quick && wrong.length < missed.length)
+    console.log(
+      `not failed for: ${missed
+        .filter((r) => !wrong.includes(r))
+        .map((r) => r.id)
+        .join(', ')}`,
+    )
+  process.exitCode = wrong.length > 0 ? 1 : 0
 }
 
 async function allocations(): Promise<void> {
