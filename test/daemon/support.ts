@@ -82,10 +82,10 @@ export class Folder {
 
   async start(
     yaml: string,
-    more: Partial<Pick<DaemonOptions, 'restored' | 'test'>> & { yamlLater?: () => string; memory?: string } = {},
+    more: Partial<Pick<DaemonOptions, 'restored' | 'test'>> & { yamlLater?: () => string; memory?: string; api?: string } = {},
   ): Promise<Running> {
     const host = realHost()
-    const text = `log: {type: embedded, path: ./data}\napi: {listen: "127.0.0.1:0"}\nadmin: {listen: "127.0.0.1:0"}\nlimits: {free_disk: 16MiB, memory: ${more.memory ?? '64MiB'}}\n${yaml}`
+    const text = `log: {type: embedded, path: ./data}\napi: {listen: "127.0.0.1:0"${more.api ?? ''}}\nadmin: {listen: "127.0.0.1:0"}\nlimits: {free_disk: 16MiB, memory: ${more.memory ?? '64MiB'}}\n${yaml}`
     const plugins = pluginRegistry({ baseDir: this.path, host, kit: pluginKit })
     const load = async (t: string) => {
       const loaded = await loadConfig({ file: join(this.path, 'config.yaml'), text: t, env: {}, host, plugins })
