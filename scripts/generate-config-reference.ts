@@ -60,8 +60,8 @@ export async function configReference(): Promise<string> {
   const key = (part(shape.api, 'keys') as unknown as { unwrap(): z.ZodArray }).unwrap().element
   lines.push('Each of `api.keys`:', '', optionsTable(key as z.ZodType), '')
   lines.push(...section('limits', shape.limits, optionsTable(shape.limits)))
-  const { drain_timeout, allow_private_destinations } = shape
-  lines.push('## Single keys', '', tableOf({ drain_timeout, allow_private_destinations }), '')
+  const { drain_timeout } = shape
+  lines.push('## Single keys', '', tableOf({ drain_timeout }), '')
   lines.push(
     ...section(
       'buckets',

@@ -4,6 +4,7 @@ import type { Path } from './document.ts'
 const KEYS: readonly (readonly [parent: RegExp, key: string, what: string])[] = [
   [/^$/, 'streams', 'Kinesis data streams'],
   [/^$/, 'functions', 'Lambda functions'],
+  [/^$/, 'allow_private_destinations', 'destinations of API calls that have an address of their own (HTTP, Splunk, OpenSearch)'],
   [/^$/, 'video', 'Kinesis video streams'],
   [/^$/, 'sql', 'SQL queries'],
   [/^pipelines\.[^.]+$/, 'transform', 'transforming records by a script'],

@@ -222,7 +222,6 @@ export async function loadConfig(o: LoadOptions): Promise<Loaded> {
         connections: raw.limits.connections,
       },
       drainMs: raw.drain_timeout,
-      allowPrivateDestinations: raw.allow_private_destinations,
       buckets,
       admin: { listen: admin },
       pipelines,

@@ -236,10 +236,6 @@ export function configSchema<S extends z.ZodType, B extends z.ZodType>(sink: S, 
       drain_timeout: duration({ min: 0, max: HOUR })
         .prefault(`${limits.drainMs / 1000}s`)
         .meta({ description: 'On SIGTERM, and while a delivery stream is deleted: how long delivery may go on.' }),
-      allow_private_destinations: z
-        .boolean()
-        .prefault(false)
-        .meta({ description: 'true: API calls may name http:// and private destinations.' }),
       buckets: z.record(z.string(), bucket).prefault({}).meta({
         description:
           'Where the bucket of an API call lives, by name; `default` for all others. {path: folder}, {endpoint: url}, or {type: s3} for AWS.',

@@ -71,7 +71,6 @@ export interface Config {
   readonly api: ApiConfig
   readonly limits: LimitsConfig
   readonly drainMs: number
-  readonly allowPrivateDestinations: boolean
   /** By bucket name, and `default` for all others: read through bucketTarget(). */
   readonly buckets: Readonly<Record<string, BucketConfig>>
   readonly admin: { readonly listen: Listen }

@@ -10,7 +10,7 @@ describe('each fault is told at its line and column, with the value and what is 
     [
       'unknown section',
       'pipelins: {}',
-      '1:1 pipelins: unknown key "pipelins" (did you mean "pipelines"?); allowed: log, api, limits, drain_timeout, allow_private_destinations, buckets, admin, pipelines, plugins',
+      '1:1 pipelins: unknown key "pipelins" (did you mean "pipelines"?); allowed: log, api, limits, drain_timeout, buckets, admin, pipelines, plugins',
     ],
     [
       'unknown key',
@@ -35,7 +35,7 @@ describe('each fault is told at its line and column, with the value and what is 
     ['enum', 'api: {auth: sigv5}', '1:13 api.auth: "sigv5" is not allowed (did you mean "sigv4"?); allowed: none, sigv4'],
     ['log type', 'log: {type: sqlite}', '1:13 log.type: "sqlite" is not allowed; allowed: embedded'],
     ['log type left out', 'log: {path: x}', '1:6 log.type: missing; allowed: embedded'],
-    ['boolean', 'allow_private_destinations: maybe', '1:29 allow_private_destinations: expected true or false, got "maybe"'],
+    ['boolean', 'api: {allow_unauthenticated: maybe}', '1:30 api.allow_unauthenticated: expected true or false, got "maybe"'],
     ['mapping', 'api: 5', '1:6 api: expected a mapping of keys to values, got 5'],
     ['empty mapping', 'api:', '1:1 api: expected a mapping of keys to values, got nothing'],
     ['list', 'plugins: {}', '1:10 plugins: expected a list, got a mapping'],

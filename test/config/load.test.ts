@@ -33,7 +33,6 @@ describe('a file becomes a configuration', () => {
       },
       limits: { profile: 'aws-2026', memoryBytes: 2 ** 28, freeDiskBytes: 2 ** 30, deliveryStreams: 5_000, connections: 10_000 },
       drainMs: 30_000,
-      allowPrivateDestinations: false,
       buckets: { default: { type: 'file', options: { path: './data/buckets' } } },
       admin: { listen: { host: '127.0.0.1', port: 4581, loopback: true } },
       pipelines: [],
