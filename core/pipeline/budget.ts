@@ -60,7 +60,7 @@ export class MemoryShare {
   }
   /** Is there room for a lane to open one more cut beside those it has? */
   get crowded(): boolean {
-    return this.#used > this.#budget.cap * 0.75 || this.#budget.used > this.#budget.limit * 0.9
+    return this.#used > this.#budget.cap * 0.4 || this.#budget.used > this.#budget.limit * 0.9
   }
   end(): void {
     this.#budget.end(this)

@@ -6,8 +6,8 @@ import { Rows } from './data.ts'
 import type { Allocator, Usage } from './probe.ts'
 import { median, type Row } from './report.ts'
 
-type Compression = 'gzip' | 'zstd'
-const BARS: Readonly<Record<Compression, number>> = { gzip: 1.43, zstd: 2 }
+type Compression = 'none' | 'gzip' | 'zstd'
+const BARS: Readonly<Record<'gzip' | 'zstd', number>> = { gzip: 1.43, zstd: 2 }
 /** Objects of 64 MiB; everything else is a default: one shard, 256 MiB of memory. */
 const pipeline = (compression: Compression): BenchPipeline => ({ format: 'ndjson', compression, size: '64MiB', interval: '2s' })
 const BARE_MS = 120_000
@@ -122,6 +122,7 @@ const once = (x: number) => ({ value: x, sense: 'at most', rounds: [x] }) as con
 /** 1 GB of backlog: the largest resident size, and what the JavaScript heap saw of each record. */
 export async function measureBacklog(bytes: number): Promise<Row[]> {
   const d = await drain({ compression: 'gzip', bytes, daemon: 'fresh' })
+  const plain = await drain({ compression: 'none', bytes, daemon: 'fresh' })
   const perRecord = d.heapAllocated / d.records
   const peak = d.peakRss / 1e6
   return [
@@ -129,6 +130,14 @@ export async function measureBacklog(bytes: number): Promise<Row[]> {
       id: 'rss-backlog',
       path: '1 GB of backlog through the default budget: resident at most',
       ...once(peak),
+      unit: 'MB',
+      bar: 400,
+      note: '',
+    },
+    {
+      id: 'rss-backlog-none',
+      path: 'the same into objects that are not compressed',
+      ...once(plain.peakRss / 1e6),
       unit: 'MB',
       bar: 400,
       note: '',
