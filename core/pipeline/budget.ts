@@ -10,6 +10,7 @@ export class MemoryBudget {
   readonly #events: Events
   #used = 0
   #spilled = 0
+  #waiting = 0
   readonly #shares = new Set<MemoryShare>()
 
   constructor(limit: number, events: Events) {
@@ -31,10 +32,17 @@ export class MemoryBudget {
   get cap(): number {
     return this.limit / Math.max(1, this.#shares.size)
   }
-  change(bytes: number, spilled = 0): void {
+  change(bytes: number, spilled = 0, waiting = 0): void {
     this.#used += bytes
     this.#spilled += spilled
-    this.#events.emit({ type: 'memory.changed', usedBytes: this.#used, limitBytes: this.limit, waiting: 0, spilledBytes: this.#spilled })
+    this.#waiting += waiting
+    this.#events.emit({
+      type: 'memory.changed',
+      usedBytes: this.#used,
+      limitBytes: this.limit,
+      waiting: this.#waiting,
+      spilledBytes: this.#spilled,
+    })
   }
 }
 
@@ -57,6 +65,15 @@ export class MemoryShare {
   }
   spilled(bytes: number): void {
     this.#budget.change(0, bytes)
+  }
+  /** A lane waits for memory until `until` settles. */
+  async waiting(until: Promise<unknown>): Promise<void> {
+    this.#budget.change(0, 0, 1)
+    try {
+      await until
+    } finally {
+      this.#budget.change(0, 0, -1)
+    }
   }
   /** Is there room for a lane to open one more cut beside those it has? */
   get crowded(): boolean {

@@ -213,8 +213,10 @@ class LaneRun {
     const full = (): boolean =>
       this.#open.size > 0 && (this.#open.size >= this.#x.maxOpenCuts || this.#x.memory.crowded || !this.#book.hasRoom([]))
     while (full()) {
-      this.#x.progress({ state: 'waiting', reason: this.#x.memory.crowded ? 'memory' : 'cuts in delivery' })
-      await Promise.race(this.#open.values())
+      const { memory } = this.#x
+      const next = Promise.race(this.#open.values())
+      this.#x.progress({ state: 'waiting', reason: memory.crowded ? 'memory' : 'cuts in delivery' })
+      await (memory.crowded ? memory.waiting(next) : next)
       this.#x.progress({ state: 'running', reason: null })
     }
   }
