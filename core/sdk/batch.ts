@@ -54,8 +54,6 @@ export interface Rejection {
   readonly byLimit?: boolean
 }
 
-const none: Uint32Array = new Uint32Array(0)
-
 /** Slices the records [from, to) of a batch without copying bytes. The slice's release is the caller's `release`. */
 export function sliceBatch(b: RecordBatch, from: number, to: number, release: () => void = () => {}): RecordBatch {
   if (from < 0 || to > b.count || from > to) throw new RangeError(`slicing a batch of ${b.count} records: [${from}, ${to})`)
@@ -73,11 +71,21 @@ export function sliceBatch(b: RecordBatch, from: number, to: number, release: ()
   }
 }
 
+/** 0, 1, 2 … and 0, 0, 0 …, shared by every batch that no stage has changed: nobody writes to a batch's columns. */
+let counting = new Uint32Array(0)
+let zeros = new Uint32Array(0)
+function grow(count: number): void {
+  if (counting.length >= count) return
+  const size = 2 ** Math.ceil(Math.log2(count))
+  counting = Uint32Array.from({ length: size }, (_, i) => i)
+  zeros = new Uint32Array(size)
+}
+
 /** A WorkBatch that is its source unchanged (no stage has split anything). Shares every array; release goes to the source. */
 export function asWorkBatch(source: RecordBatch): WorkBatch {
-  const origin = new Uint32Array(source.count)
-  for (let i = 0; i < origin.length; i++) origin[i] = i
-  return { ...source, source, origin, sub: source.count === 0 ? none : new Uint32Array(source.count), release: () => source.release() }
+  const { count } = source
+  grow(count)
+  return { ...source, source, origin: counting.subarray(0, count), sub: zeros.subarray(0, count), release: () => source.release() }
 }
 
 /** Builds a batch from separate values: for tests, control paths and single puts, never for a hot path. */
