@@ -21,37 +21,37 @@ pipelines:
   other: *p
 `
 
-describe.skipIf(!openssl)('TLS and signatures by configuration, the AWS SDK as it is', () => {
-  async function client(secret: string): Promise<{ firehose: FirehoseClient; delivered: Promise<unknown> }> {
-    const { path } = daemons.folder
-    const make = [
-      'req',
-      '-x509',
-      '-newkey',
-      'rsa:2048',
-      '-nodes',
-      '-days',
-      '2',
-      '-subj',
-      '/CN=127.0.0.1',
-      '-addext',
-      'subjectAltName=IP:127.0.0.1',
-    ]
-    await promisify(execFile)('openssl', [...make, '-keyout', `${path}/key.pem`, '-out', `${path}/cert.pem`])
-    const keys = '[{access_key: AKIDTEST, secret_key: secretsecret, allow: ["firehose:Put*"], streams: ["clicks*"]}]'
-    const d = await daemons.start(yaml, { api: `, auth: sigv4, keys: ${keys}, tls: {cert: ./cert.pem, key: ./key.pem}` })
-    const firehose = new FirehoseClient({
-      endpoint: `https://127.0.0.1:${d.daemon.api.port}`,
-      region: 'us-east-1',
-      credentials: { accessKeyId: 'AKIDTEST', secretAccessKey: secret },
-      requestHandler: { httpsAgent: { ca: await readFile(`${path}/cert.pem`) } },
-      maxAttempts: 1,
-    })
-    return { firehose, delivered: d.event('cut.delivered') }
-  }
-  const put = (stream: string): PutRecordCommand =>
-    new PutRecordCommand({ DeliveryStreamName: stream, Record: { Data: Buffer.from('hello') } })
+async function client(secret: string): Promise<{ firehose: FirehoseClient; delivered: Promise<unknown> }> {
+  const { path } = daemons.folder
+  const make = [
+    'req',
+    '-x509',
+    '-newkey',
+    'rsa:2048',
+    '-nodes',
+    '-days',
+    '2',
+    '-subj',
+    '/CN=127.0.0.1',
+    '-addext',
+    'subjectAltName=IP:127.0.0.1',
+  ]
+  await promisify(execFile)('openssl', [...make, '-keyout', `${path}/key.pem`, '-out', `${path}/cert.pem`])
+  const keys = '[{access_key: AKIDTEST, secret_key: secretsecret, allow: ["firehose:Put*"], streams: ["clicks*"]}]'
+  const d = await daemons.start(yaml, { api: `, auth: sigv4, keys: ${keys}, tls: {cert: ./cert.pem, key: ./key.pem}` })
+  const firehose = new FirehoseClient({
+    endpoint: `https://127.0.0.1:${d.daemon.api.port}`,
+    region: 'us-east-1',
+    credentials: { accessKeyId: 'AKIDTEST', secretAccessKey: secret },
+    requestHandler: { httpsAgent: { ca: await readFile(`${path}/cert.pem`) } },
+    maxAttempts: 1,
+  })
+  return { firehose, delivered: d.event('cut.delivered') }
+}
+const put = (stream: string): PutRecordCommand =>
+  new PutRecordCommand({ DeliveryStreamName: stream, Record: { Data: Buffer.from('hello') } })
 
+describe.skipIf(!openssl)('TLS and signatures by configuration, the AWS SDK as it is', () => {
   test('a key may do what it is allowed on its streams, and nothing else', async () => {
     const { firehose, delivered } = await client('secretsecret')
     expect((await firehose.send(put('clicks-a'))).RecordId).toMatch(/./)
