@@ -3,16 +3,9 @@ import { invariant } from './invariants.ts'
 import { formatNote, noteHasRoom, type Note, type NoteCut, type Runs } from './note.ts'
 
 /** A recorded cut of this lane: a fixed range of positions, from its commit until the position has passed it. */
-export interface OpenCut {
+export interface OpenCut extends Omit<NoteCut, 'length' | 'givenUp'> {
   readonly start: number
   readonly end: number
-  readonly records: number
-  readonly digest: string
-  readonly arrivalMs: number
-  /** Leader epoch of its last batch. */
-  readonly epoch: number
-  readonly specHash: string
-  readonly byLimit: Runs
   givenUp: boolean
   /** Its own entry came back OK: only then may an effect start (I1). */
   acked: boolean
