@@ -75,7 +75,8 @@ export class PipelineManager implements DeliveryStreams {
     if (!found) throw new Error(`starting ${record.name}: its topic ${record.topic.name} is not in the log`)
     // a folder restored from a backup has new ids: positions of the former topic are where the new one starts
     const former: TopicRef | null = found.topic.id === record.topic.id ? null : record.topic
-    const { topic, shards } = found
+    const { topic } = found
+    const shards = await this.#shardsOf(spec, found)
     const common = { name: record.name, topic, shards, versionId: record.versionId, paused: record.paused && record.status === 'ACTIVE' }
     entry.main = new RunningPipeline(this.shared, { ...common, spec, pipelineId: record.pipelineId })
     const second = backupSpec(spec)
@@ -91,6 +92,15 @@ export class PipelineManager implements DeliveryStreams {
     await entry.backup?.join(former)
     if (former) await this.write(entry, { topic })
     if (record.status === 'ACTIVE') streams.open(record.name, topic, shards)
+  }
+
+  /** A configuration may ask for more shards than the stream was made with; fewer would leave records behind. */
+  async #shardsOf(spec: PipelineSpec, found: { topic: TopicRef; shards: number }): Promise<number> {
+    const wanted = spec.source.type === 'direct_put' ? spec.source.shards : found.shards
+    if (wanted > found.shards) await this.shared.streams.grow(found.topic, wanted)
+    else if (wanted < found.shards)
+      this.#warn('FewerShards', `${spec.name} is configured with ${wanted} shards and has ${found.shards}: shards are never taken away`)
+    return Math.max(wanted, found.shards)
   }
 
   get(name: string): DeliveryStreamInfo | null {

@@ -62,8 +62,13 @@ export class Streams {
   async addShards(name: string, total: number): Promise<void> {
     const s = this.#open.get(name)
     if (!s) throw new NoStreamError(name, 'not-found')
-    await this.#log.addPartitions(s.topic, total)
+    await this.grow(s.topic, total)
     this.#open.set(name, { ...s, shards: total })
+  }
+
+  /** More shards for a stream that is not open yet; never fewer. */
+  grow(topic: TopicRef, total: number): Promise<void> {
+    return this.#log.addPartitions(topic, total)
   }
 
   /** Round robin a request over the shards. Durable when it resolves; rejects with AppendError or NoStreamError. */

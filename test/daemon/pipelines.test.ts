@@ -232,3 +232,23 @@ test('row 10: a shard that is added under load loses none of its records', async
   await end(d)
   expect((await daemons.folder.lines('out')).toSorted()).toEqual(all.toSorted())
 })
+
+test('more shards in the configuration are made at the next start; fewer are not, and it is said', async () => {
+  const all = values('one', 10)
+  const one = await start(yaml({ interval: '1s' }))
+  await one.put('ev', all)
+  await end(one)
+  const three = await start(yaml({ interval: '0s', shards: 3 }))
+  const reached = new Set<string>()
+  const done = three.event('position.advanced', (e) => reached.add(e.shard).size === 3)
+  for (let i = 0; i < 3; i++) {
+    all.push(...values(`three${i}`, 10))
+    await three.put('ev', values(`three${i}`, 10))
+  }
+  await done
+  await end(three)
+  const again = await start(yaml({ interval: '1s' }))
+  expect(again.events).toContainEqual(expect.objectContaining({ type: 'warning', code: 'FewerShards' }))
+  await end(again)
+  expect((await daemons.folder.lines('out')).toSorted()).toEqual(all.toSorted())
+})
