@@ -174,10 +174,8 @@ async function lookFirst(j: DeliverJob, plan: readonly Planned[]): Promise<Confl
   const looks = plan.map((p) => ({ p, handle: p.handle, key: p.object.key }))
   // a rejects object of another outcome may stand there although this attempt rejects nothing
   if (encoded.rejects.size === 0 && flow.stages.length > 0) {
-    for (const type of REJECT_TYPES) {
-      const token = tokenFor(j, `rejects:${type}`)
-      const key = flow.rejectsKey({ token, arrivalMs: j.cut.arrivalMs, type })
-      const stored = await head(j, flow.rejects, key)
+    for (const { handle, key } of namesOf(j.x, j.book, j.cut, flow).filter((n) => n.kind === 'rejects')) {
+      const stored = await head(j, handle, key)
       if (stored) return { key, stored }
     }
   }

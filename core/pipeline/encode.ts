@@ -18,6 +18,8 @@ export interface Encoded {
   readonly digest: string
   readonly outcome: string
   readonly byLimit: Runs
+  /** A limit rejected something beyond the forced decisions. */
+  readonly newlyLimited: boolean
   /** Leader epoch of its last batch. */
   readonly epoch: number
   /** First record by position: names the objects. */
@@ -133,6 +135,7 @@ export class CutEncoder {
       digest: this.#digest.value(),
       outcome,
       byLimit: this.#o.forced.length > 0 ? this.#o.forced : this.byLimit,
+      newlyLimited: this.#byLimit.length > 0,
       epoch: this.#epoch,
       arrivalMs: this.#arrivalMs,
       oldestArrivalMs: this.#oldestMs,

@@ -180,7 +180,7 @@ export async function replay(x: LaneContext, book: LaneBook, cut: OpenCut): Prom
         `the log now has ${encoded.records} there (digest ${encoded.digest})`,
     )
   }
-  if (encoded.byLimit !== cut.byLimit && encoded.byLimit.length > 0) {
+  if (encoded.newlyLimited) {
     await encoded.release()
     throw new LaneStoppedError(
       'NewLimit',

@@ -1,5 +1,5 @@
 import type { RecordBatch } from '../sdk/batch.ts'
-import type { Bounds, Committed, Log, TopicRef } from '../sdk/log.ts'
+import type { Bounds, Log, TopicRef } from '../sdk/log.ts'
 import type { Events } from '../telemetry/events.ts'
 import { joinSource, shardName, shardPartition, type LaneHandler, type SourceMember } from './source.ts'
 
@@ -110,5 +110,3 @@ export class Streams {
     return joinSource({ log: this.#log, ...o })
   }
 }
-
-export type { Committed }

@@ -63,7 +63,7 @@ export type HydrantEvent =
   | { type: 'memory.changed'; usedBytes: number; limitBytes: number; waiting: number; spilledBytes: number }
   | { type: 'warning'; code: string; message: string }
 
-export type CutReason = 'size' | 'interval' | 'pressure' | 'note' | 'shutdown' | 'recovered'
+export type CutReason = 'size' | 'interval' | 'note' | 'shutdown' | 'recovered'
 export interface Events {
   emit(e: HydrantEvent): void
 }

@@ -100,6 +100,26 @@ describe('row 1: a rejection by a limit is a decision', () => {
   }
 })
 
+test('row 1: a limit that rejects more on replay than was decided stops the lane, whatever was decided before', async () => {
+  const { w } = start(3, 60)
+  dieAt(w, 'cut.after')
+  const once = slowOnce(w)
+  expect((await live(w, { stages: [once] })).end).toBe('died')
+  const slowAgain: Stage = {
+    ...once,
+    apply: (b) =>
+      Promise.resolve({
+        batch: { ...b, count: b.count - 1 },
+        rejected: [
+          { origin: b.origin[b.count - 1]!, sub: 0, stage: 'transform', code: 'Deadline', message: 'too slow', attempts: 3, byLimit: true },
+        ],
+        dropped: [],
+      }),
+  }
+  stopped((await live(w, { stages: [slowAgain] })).end, 'NewLimit')
+  expect(w.objects.size).toBe(0)
+})
+
 test('row 6: a pipeline of the same name with another id takes nothing of the former for its own', async () => {
   const { w } = start(5, 50)
   await live(w)
