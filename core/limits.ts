@@ -17,6 +17,17 @@ export const limits = {
   httpRequestMs: 30_000,
   httpHeadersMs: 10_000,
   httpIdleMs: 65_000,
+  /** After its last answer a connection waits so long for the client to close: what the client still sends must not reset the answer. */
+  httpEndMs: 2_000,
+  /** Fields of a head, as many as nghttp2 takes. */
+  httpHeaderFields: 128,
+  /** Names of fields that were seen, kept in lower case. */
+  httpKnownNames: 256,
+  /** The size line of a chunk with its extensions. */
+  httpChunkLineBytes: 4 * KiB,
+  /** Bodies are read into memory that is used again: blocks of this size and its doubles, this much kept for later. */
+  httpBlockBytes: 4 * KiB,
+  httpPoolBytes: 16 * MiB,
   signatureSkewMs: 5 * 60_000,
   /** Body bytes of a refused request that are read and thrown away, so that the client sees the answer and not a reset. */
   httpDiscardBytes: 32 * MiB,

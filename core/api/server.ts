@@ -1,7 +1,7 @@
-import * as http from 'node:http'
-import * as http2 from 'node:http2'
-import type { Server, Socket } from 'node:net'
+import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
+import * as tls from 'node:tls'
+import { BlockPool } from '../host/memory.ts'
 import { limits } from '../limits.ts'
 import { ConfigError, errorCode } from '../sdk/errors.ts'
 import type { Host } from '../sdk/host.ts'
@@ -9,10 +9,12 @@ import type { Logger } from '../sdk/sink.ts'
 import type { Events } from '../telemetry/events.ts'
 import { ByteBudget } from './budget.ts'
 import { Deadlines } from './deadlines.ts'
-import { ApiError } from './errors.ts'
-import { Exchange, type Request, type Response, type Shared } from './server-exchange.ts'
+import { Exchange, type Shared } from './exchange.ts'
 import type { Service } from './service.ts'
 import type { Gate } from './sigv4.ts'
+import { http2Server } from './wire/http2.ts'
+import { Http1Door } from './wire/socket.ts'
+import type { Wire } from './wire/wire.ts'
 
 export interface TlsFiles {
   /** PEM: the text as bytes, or the path of a file. */
@@ -83,7 +85,7 @@ export async function startFrontDoor(o: FrontDoorOptions): Promise<FrontDoor> {
     close: () => door.close(server),
     setTls: async (tls) => {
       if (!('setSecureContext' in server)) throw new Error('the front door has no TLS: certificates cannot be changed')
-      ;(server as http2.Http2SecureServer).setSecureContext({ ...(await pem(o.host, tls)), minVersion: 'TLSv1.2' })
+      ;(server as tls.Server).setSecureContext({ ...(await pem(o.host, tls)), minVersion: 'TLSv1.2' })
     },
   }
 }
@@ -93,18 +95,26 @@ function listenError(listen: FrontDoorOptions['listen'], e: Error): Error {
   return new ConfigError('Listen', `listening on ${listen.host}:${listen.port} (api.listen): ${e.message}${taken}`, { cause: e })
 }
 
-/** State of one front door: sockets, exchanges, the slow-body sweep. */
+/** State of one front door: sockets, exchanges, what all of them share, and the sweep that ends what takes too long. */
 class Door {
   readonly sockets = new Set<Duplex>()
   readonly exchanges = new Set<Exchange>()
+  readonly http1: Http1Door
+  readonly http2: Server
   readonly #shared: Shared
   readonly #host: Host
+  readonly #sweepMs: number
+  #now: number
+  #date = ''
+  #dateSecond = NaN
   #draining = false
   #idle: (() => void) | null = null
   #stopSweep: () => void = () => {}
 
   constructor(o: FrontDoorOptions, bounds: HttpLimits) {
     this.#host = o.host
+    this.#now = o.host.clock.monotonic()
+    this.#sweepMs = Math.min(1_000, bounds.httpHeadersMs / 2, bounds.httpIdleMs / 2)
     this.#shared = {
       gate: o.gate,
       services: new Map(o.services.map((s) => [s.model.targetPrefix, s])),
@@ -112,6 +122,7 @@ class Door {
       events: o.events,
       log: o.log,
       budget: new ByteBudget(bounds.httpInFlightBytes),
+      memory: new BlockPool({ smallest: limits.httpBlockBytes, max: limits.httpPoolBytes }),
       deadlines: new Deadlines(o.host.clock, bounds.httpHandlerMs),
       lifeMs: bounds.httpRequestMs + bounds.httpHandlerMs,
       reading: new Set(),
@@ -120,38 +131,22 @@ class Door {
       draining: () => this.#draining,
       ended: (e) => this.#ended(e),
     }
+    const begin = (wire: Wire): Exchange => this.#begin(wire)
+    const { newRequestId } = this.#shared
+    this.http1 = new Http1Door({ now: () => this.#now, date: () => this.#dateNow(), newRequestId, begin, bounds })
+    this.http2 = http2Server(bounds.httpIdleMs, begin)
     this.#sweep()
   }
 
-  handle(req: Request, res: Response, proceed?: () => void): void {
-    const e = new Exchange(this.#shared, req, res)
+  #begin(wire: Wire): Exchange {
+    const e = new Exchange(this.#shared, wire)
     this.exchanges.add(e)
-    e.start(proceed)
+    return e
   }
 
   track(socket: Duplex): void {
     this.sockets.add(socket)
     socket.once('close', () => this.sockets.delete(socket))
-  }
-
-  /** What the parser did not understand, or what came too late: an answer in AWS's form, then the end. */
-  refuseSocket(err: NodeJS.ErrnoException, socket: Duplex): void {
-    if (err.code === 'ECONNRESET' || !socket.writable) return void socket.destroy()
-    const late = err.code === 'ERR_HTTP_REQUEST_TIMEOUT'
-    const [status, error] = late
-      ? ['408 Request Timeout', new ApiError('RequestTimeoutException', 'The request did not arrive in time.')]
-      : err.code === 'HPE_HEADER_OVERFLOW'
-        ? [
-            '431 Request Header Fields Too Large',
-            new ApiError('RequestHeaderFieldsTooLargeException', `The headers are larger than ${limits.httpHeaderBytes} bytes.`),
-          ]
-        : ['400 Bad Request', new ApiError('MalformedHttpRequestException', 'The request is not valid HTTP.')]
-    const body = error.body()
-    socket.end(
-      `HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Type: application/x-amz-json-1.1\r\nx-amzn-RequestId: ` +
-        `${this.#shared.newRequestId()}\r\nx-amzn-ErrorType: ${error.code}\r\nContent-Length: ${body.length}\r\n\r\n${body}`,
-      () => socket.destroy(),
-    )
   }
 
   drain(deadline: AbortSignal): Promise<void> {
@@ -168,6 +163,7 @@ class Door {
     this.#stopSweep()
     this.#shared.deadlines.abortAll(new Error('the front door is closing'))
     const closed = new Promise<void>((resolve) => server.close(() => resolve()))
+    this.http1.destroyAll()
     for (const s of this.sockets) s.destroy()
     await closed
   }
@@ -178,88 +174,63 @@ class Door {
   }
 
   #sweep(): void {
-    this.#stopSweep = this.#host.clock.timer(1_000, () => {
+    this.#stopSweep = this.#host.clock.timer(this.#sweepMs, () => {
       const now = this.#host.clock.monotonic()
+      this.#now = now
       for (const e of this.#shared.reading) e.checkPace(now)
       for (const e of this.exchanges) e.checkAge(now)
+      this.http1.sweep()
       this.#sweep()
     })
   }
+
+  #dateNow(): string {
+    const ms = this.#host.clock.now()
+    const second = Math.floor(ms / 1_000)
+    if (second !== this.#dateSecond) {
+      this.#dateSecond = second
+      this.#date = new Date(ms).toUTCString()
+    }
+    return this.#date
+  }
 }
 
-const httpOptions = (bounds: HttpLimits): http.ServerOptions => ({
-  requestTimeout: bounds.httpRequestMs,
-  headersTimeout: Math.min(bounds.httpHeadersMs, bounds.httpRequestMs),
-  keepAliveTimeout: bounds.httpIdleMs,
-  connectionsCheckingInterval: Math.min(1_000, bounds.httpHeadersMs),
-  maxHeaderSize: limits.httpHeaderBytes,
-  noDelay: true,
-  requireHostHeader: false, // the gate says it in AWS's form
-  insecureHTTPParser: false,
-})
-/** Windows: large enough for a full batch in one round trip on a local network, small enough that unread bodies stay bounded. */
-const http2Options: http2.ServerOptions = {
-  settings: { initialWindowSize: 1 << 20, maxFrameSize: 1 << 18, maxConcurrentStreams: 128, maxHeaderListSize: limits.httpHeaderBytes },
-}
+const onAccepted = { allowHalfOpen: true, noDelay: true } as const
 
-function tuneHttp2(door: Door, server: http2.Http2Server | http2.Http2SecureServer, bounds: HttpLimits): void {
-  server.on('session', (session: http2.ServerHttp2Session) => {
-    session.setLocalWindowSize(8 << 20)
-    session.setTimeout(bounds.httpIdleMs, () => session.close())
-    session.on('error', () => session.destroy())
+function secureServer(door: Door, files: Pem, bounds: HttpLimits): Server {
+  const server = tls.createServer({
+    ...onAccepted,
+    ...files,
+    ...(files.ca ? { requestCert: true, rejectUnauthorized: true } : {}),
+    ALPNProtocols: ['h2', 'http/1.1'],
+    minVersion: 'TLSv1.2',
+    handshakeTimeout: bounds.httpHeadersMs,
   })
-  server.on('sessionError', () => {}) // the session is gone already; a peer's mistake is no event of ours
-  server.on('checkContinue', (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) =>
-    door.handle(req, res, () => res.writeContinue()),
-  )
-}
-
-function secureServer(door: Door, files: { cert: Buffer; key: Buffer; ca?: Buffer }, bounds: HttpLimits): Server {
-  const server = http2.createSecureServer(
-    {
-      ...http2Options,
-      ...httpOptions(bounds),
-      ...files,
-      ...(files.ca ? { requestCert: true, rejectUnauthorized: true } : {}),
-      allowHTTP1: true,
-      minVersion: 'TLSv1.2',
-      handshakeTimeout: bounds.httpHeadersMs,
-    },
-    (req, res) => door.handle(req, res),
-  )
-  tuneHttp2(door, server, bounds)
   server.on('connection', (socket: Socket) => door.track(socket))
   server.on('secureConnection', (socket) => {
     door.track(socket)
-    if (socket.alpnProtocol !== 'h2') socket.setTimeout(bounds.httpIdleMs, () => socket.destroy())
+    if (socket.alpnProtocol === 'h2') door.http2.emit('connection', socket)
+    else door.http1.serve(socket, null)
   })
-  server.on('clientError', (err: NodeJS.ErrnoException, socket: Duplex) => door.refuseSocket(err, socket))
   server.on('tlsClientError', (_err, socket) => socket.destroy())
   return server
 }
 
-/** The HTTP/1.1 server owns the port, so that its own time-outs work; connections that begin with `PRI` go to the HTTP/2 server. */
+/** Connections that begin with `PRI` go to the HTTP/2 server, the others are HTTP/1.1. */
 function plainServer(door: Door, bounds: HttpLimits): Server {
-  const h1 = http.createServer(httpOptions(bounds), (req, res) => door.handle(req, res))
-  h1.on('checkContinue', (req: http.IncomingMessage, res: http.ServerResponse) => door.handle(req, res, () => res.writeContinue()))
-  h1.on('clientError', (err: NodeJS.ErrnoException, socket: Duplex) => door.refuseSocket(err, socket))
-  const h2 = http2.createServer(http2Options, (req, res) => door.handle(req, res))
-  tuneHttp2(door, h2, bounds)
-  const asHttp1 = h1.listeners('connection') as ((s: Socket) => void)[]
-  h1.removeAllListeners('connection')
-  h1.on('connection', (socket: Socket) => {
+  return createServer(onAccepted, (socket) => {
     door.track(socket)
-    sniff(socket, bounds, (isHttp2) => {
-      if (isHttp2) h2.emit('connection', socket)
-      else for (const listener of asHttp1) listener.call(h1, socket)
+    sniff(socket, bounds, (isHttp2, seen) => {
+      if (!isHttp2) return door.http1.serve(socket, seen)
+      socket.unshift(seen)
+      door.http2.emit('connection', socket)
     })
   })
-  return h1
 }
 
 const PREFACE = 'PRI'
-/** Looks at the first bytes without taking them. A connection that says nothing costs a socket and one listener, for the idle time. */
-function sniff(socket: Socket, bounds: HttpLimits, decide: (isHttp2: boolean) => void): void {
+/** Takes the first bytes. A connection that says nothing costs a socket and its listeners, for the idle time. */
+function sniff(socket: Socket, bounds: HttpLimits, decide: (isHttp2: boolean, seen: Buffer) => void): void {
   let seen: Buffer | null = null
   const fail = (): void => void socket.destroy()
   const look = (): void => {
@@ -268,13 +239,12 @@ function sniff(socket: Socket, bounds: HttpLimits, decide: (isHttp2: boolean) =>
     seen = seen ? Buffer.concat([seen, chunk]) : chunk
     const start = seen.toString('latin1', 0, PREFACE.length)
     if (start.length < PREFACE.length && PREFACE.startsWith(start)) return // not decided by one or two bytes
-    socket.unshift(seen)
     socket.off('readable', look)
     socket.off('error', fail)
     socket.off('end', fail)
     socket.off('timeout', fail)
     socket.setTimeout(0)
-    decide(start === PREFACE)
+    decide(start === PREFACE, seen)
   }
   socket.on('error', fail)
   socket.on('end', fail)
@@ -283,7 +253,12 @@ function sniff(socket: Socket, bounds: HttpLimits, decide: (isHttp2: boolean) =>
   socket.on('readable', look)
 }
 
-async function pem(host: Host, tls: TlsFiles): Promise<{ cert: Buffer; key: Buffer; ca?: Buffer }> {
+interface Pem {
+  readonly cert: Buffer
+  readonly key: Buffer
+  readonly ca?: Buffer
+}
+async function pem(host: Host, tls: TlsFiles): Promise<Pem> {
   const read = async (v: Uint8Array | string): Promise<Buffer> => Buffer.from(typeof v === 'string' ? await host.fs.readFile(v) : v)
   return { cert: await read(tls.cert), key: await read(tls.key), ...(tls.ca === undefined ? {} : { ca: await read(tls.ca) }) }
 }

@@ -1,18 +1,15 @@
-import type { IncomingMessage, ServerResponse } from 'node:http'
-import type { Http2ServerRequest, Http2ServerResponse } from 'node:http2'
-import { ApiError, internalFailure, unavailable, unknownOperation } from './errors.ts'
 import { limits } from '../limits.ts'
+import type { BlockPool } from '../host/memory.ts'
 import type { Host } from '../sdk/host.ts'
 import type { Logger } from '../sdk/sink.ts'
 import type { Events } from '../telemetry/events.ts'
 import type { ByteBudget } from './budget.ts'
 import type { Deadlines } from './deadlines.ts'
+import { ApiError, internalFailure, unavailable, unknownOperation } from './errors.ts'
 import { readHead } from './request.ts'
 import type { Operation, Service } from './service.ts'
 import type { Admitted, Gate } from './sigv4.ts'
-
-export type Request = IncomingMessage | Http2ServerRequest
-export type Response = ServerResponse | Http2ServerResponse
+import type { BodyReader, Wire } from './wire/wire.ts'
 
 /** What all exchanges of a front door share. */
 export interface Shared {
@@ -23,6 +20,8 @@ export interface Shared {
   readonly events: Events
   readonly log: Logger
   readonly budget: ByteBudget
+  /** Bodies of a known length. */
+  readonly memory: BlockPool
   readonly deadlines: Deadlines
   /** A request that has not been answered after so long, waiting and working, is answered anyway. */
   readonly lifeMs: number
@@ -35,20 +34,20 @@ export interface Shared {
   ended(e: Exchange): void
 }
 
-const SLAB_BYTES = 4_096
 const JSON_TYPE = 'application/x-amz-json-1.1'
 
 /** One request and its answer: head → admitted → body → authenticated → operation → answer. */
-export class Exchange {
+export class Exchange implements BodyReader {
   readonly #s: Shared
-  readonly #req: Request
-  readonly #res: Response
+  readonly #wire: Wire
   readonly #requestId: string
   readonly #startedAt: number
   #operationName = 'Unknown'
   #operation: Operation | undefined
   #admitted: Admitted | undefined
+  /** As long as the body; null until it is asked for, and after it was answered. */
   #body: Buffer<ArrayBuffer> | null = null
+  /** The body of a client that did not say its length. */
   #chunks: Buffer[] | null = null
   #received = 0
   /** Bytes taken from the budget. */
@@ -58,28 +57,24 @@ export class Exchange {
   #answered = false
   #over = false
 
-  constructor(s: Shared, req: Request, res: Response) {
+  constructor(s: Shared, wire: Wire) {
     this.#s = s
-    this.#req = req
-    this.#res = res
+    this.#wire = wire
     this.#requestId = s.newRequestId()
     this.#startedAt = s.host.clock.monotonic()
   }
 
-  /** `proceed` tells a client that asked (Expect: 100-continue) to send its body. Never throws. */
-  start(proceed?: () => void): void {
-    // a client that goes away, in either direction, ends the exchange; what its operation has begun goes on
-    this.#req.on('error', () => {})
-    this.#res.on('error', () => {})
-    this.#res.on('close', () => this.#end())
+  /** Never throws. */
+  start(): void {
     try {
       const length = this.#admit()
-      this.#leaveLine = this.#s.budget.take(length ?? this.#s.bodyBytes, () => {
-        this.#held = length ?? this.#s.bodyBytes
-        if (this.#over) return this.#release()
-        proceed?.()
-        this.#read(length)
+      const bytes = length ?? this.#s.bodyBytes
+      const leave = this.#s.budget.take(bytes, () => {
+        this.#held = bytes
+        if (this.#over || this.#answered) this.#release()
+        else this.#read(length)
       })
+      this.#leaveLine = leave
     } catch (e) {
       this.#refuse(e)
     }
@@ -89,7 +84,7 @@ export class Exchange {
   #admit(): number | undefined {
     const s = this.#s
     if (s.draining()) throw unavailable('The server is shutting down. Try again.')
-    const head = readHead(this.#req.method ?? '', this.#req.url ?? '', this.#req.rawHeaders)
+    const head = readHead(this.#wire.method, this.#wire.url, this.#wire.fields)
     const target = head.target ?? ''
     const dot = target.indexOf('.')
     const service = dot === -1 ? undefined : s.services.get(target.slice(0, dot))
@@ -110,23 +105,27 @@ export class Exchange {
 
   #read(length: number | undefined): void {
     if (length === undefined) this.#chunks = []
-    else this.#body = bodyBuffer(length)
+    else this.#body = Buffer.from(this.#s.memory.take(length), 0, length)
     this.#readingSince = this.#s.host.clock.monotonic()
     this.#s.reading.add(this)
-    this.#req.on('data', (chunk: Buffer) => this.#chunk(chunk))
-    this.#req.on('end', () => this.#ended())
+    this.#wire.receive()
   }
 
-  #chunk(chunk: Buffer): void {
-    if (this.#over || (this.#body === null && this.#chunks === null)) return
+  room(): Uint8Array | null {
+    return this.#body === null ? null : this.#body.subarray(this.#received)
+  }
+  filled(bytes: number): void {
+    this.#received += bytes
+  }
+  chunk(bytes: Uint8Array): void {
     if (this.#body !== null) {
-      if (this.#received + chunk.length > this.#body.length) return this.#refuse(longer())
-      chunk.copy(this.#body, this.#received)
-    } else {
-      if (this.#received + chunk.length > this.#s.bodyBytes) return this.#refuse(tooLarge(this.#s.bodyBytes))
-      this.#chunks?.push(chunk)
-    }
-    this.#received += chunk.length
+      if (this.#received + bytes.length > this.#body.length) return this.#refuse(longer())
+      this.#body.set(bytes, this.#received)
+    } else if (this.#chunks !== null) {
+      if (this.#received + bytes.length > this.#s.bodyBytes) return this.#refuse(tooLarge(this.#s.bodyBytes))
+      this.#chunks.push(Buffer.from(bytes))
+    } else return
+    this.#received += bytes.length
   }
 
   /** Called by the sweep: ends a body that comes too slowly. */
@@ -136,25 +135,26 @@ export class Exchange {
     this.#refuse(new ApiError('RequestTimeoutException', `The request body came too slowly: ${this.#received} bytes.`, { status: 408 }))
   }
 
-  /** Called by the sweep: no request stays for ever, whatever its operation does. */
+  /** Called by the sweep: no request stays for ever, in line or at work, whatever its operation does. */
   checkAge(now: number): void {
-    if (this.#answered || now - this.#startedAt <= this.#s.lifeMs) return
+    const since = this.#running() ? this.#readingSince : this.#startedAt
+    if (this.#answered || now - since <= this.#s.lifeMs) return
     if (this.#running()) this.#fail(internalFailure(new Error(`${this.#operationName} gave no answer within ${this.#s.lifeMs} ms`)))
     else this.#refuse(unavailable('Slow down.'))
   }
 
-  #ended(): void {
-    if (this.#over || (this.#body === null && this.#chunks === null)) return
+  ended(): void {
+    if (this.#body === null && this.#chunks === null) return
     this.#s.reading.delete(this)
-    let body = this.#body
     if (this.#chunks !== null) {
-      body = bodyBuffer(this.#received)
+      const body = Buffer.from(this.#s.memory.take(this.#received), 0, this.#received)
       let at = 0
       for (const c of this.#chunks) at += c.copy(body, at)
       this.#chunks = null
+      this.#body = body
     }
-    if (body === null || body.length !== this.#received) return this.#refuse(shorter(this.#received))
-    void this.#run(body)
+    if (this.#body === null || this.#body.length !== this.#received) return this.#refuse(shorter(this.#received))
+    void this.#run(this.#body)
   }
 
   /** Never rejects. */
@@ -167,6 +167,9 @@ export class Exchange {
       this.#answer(200, answer, undefined, false)
     } catch (e) {
       this.#fail(e)
+    } finally {
+      // only here nothing can write or read there any more: a body that was not read whole is left to the collector
+      s.memory.give(body.buffer)
     }
   }
 
@@ -178,40 +181,20 @@ export class Exchange {
     this.#answer(error.status, error.body(), error, this.#s.draining())
   }
 
-  /** Answers before the body was read; what still comes is thrown away, up to a bound, so that the client sees the answer. */
+  /** Answers before the body was read; the wire throws away what still comes. */
   #refuse(e: unknown): void {
     this.#body = null
     this.#chunks = null
     this.#s.reading.delete(this)
     const error = e instanceof ApiError ? e : internalFailure(e)
-    const slow = error.status === 408
-    this.#answer(error.status, error.body(), error, slow || this.#s.draining())
-    let thrown = 0
-    this.#req.on('data', (chunk: Buffer) => {
-      thrown += chunk.length
-      if (thrown > limits.httpDiscardBytes || slow) this.#req.destroy()
-    })
+    this.#answer(error.status, error.body(), error, error.status === 408 || this.#s.draining())
   }
 
-  #answer(status: number, body: string, error: ApiError | undefined, close: boolean): void {
-    const res = this.#res
+  #answer(status: number, body: string | Uint8Array, error: ApiError | undefined, close: boolean): void {
     const s = this.#s
     if (this.#answered) return this.#release() // the age was up before the operation was done
     this.#answered = true
-    if (!this.#over && !res.headersSent) {
-      const length = Buffer.byteLength(body)
-      const headers: Record<string, string | number> = {
-        'x-amzn-RequestId': this.#requestId,
-        'Content-Type': JSON_TYPE,
-        'Content-Length': length,
-      }
-      if (error) {
-        headers['x-amzn-ErrorType'] = error.code
-        if (error.retryAfterSeconds !== undefined) headers['Retry-After'] = error.retryAfterSeconds
-      }
-      if (close && this.#req.httpVersionMajor === 1) headers['Connection'] = 'close'
-      ;(res as ServerResponse).writeHead(status, headers).end(body, length === body.length ? 'latin1' : 'utf8')
-    }
+    if (!this.#over) this.#wire.answer({ status, requestId: this.#requestId, body, close, ...(error ? { error } : {}) })
     s.events.emit({
       type: 'request.handled',
       operation: this.#operationName,
@@ -223,14 +206,14 @@ export class Exchange {
     this.#release()
   }
 
-  /** The response is closed: answered, or the client went away. */
-  #end(): void {
+  /** Answered, or the client went away. */
+  gone(): void {
     if (this.#over) return
     this.#over = true
     this.#s.reading.delete(this)
     this.#leaveLine?.()
     // while its operation runs, the body is still held
-    if (this.#res.headersSent || !this.#running()) this.#release()
+    if (this.#answered || !this.#running()) this.#release()
     this.#s.ended(this)
   }
 
@@ -247,11 +230,6 @@ export class Exchange {
       this.#s.budget.give(held)
     }
   }
-}
-
-/** Small bodies share a slab; a large one gets memory of its own, exactly as long. */
-function bodyBuffer(length: number): Buffer<ArrayBuffer> {
-  return length <= SLAB_BYTES ? Buffer.allocUnsafe(length) : Buffer.allocUnsafeSlow(length)
 }
 
 function checkContentType(given: string | undefined): void {
