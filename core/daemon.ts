@@ -8,7 +8,7 @@ import type { Config, PluginRegistry } from './config/types.ts'
 import { SinkPool } from './delivery/sinks.ts'
 import { openEmbeddedLog, type EmbeddedLog } from './log/embedded/index.ts'
 import { MemoryBudget } from './pipeline/budget.ts'
-import { ControlError, type Ingest } from './pipeline/control.ts'
+import type { Ingest } from './pipeline/control.ts'
 import { PipelineManager } from './pipeline/manager.ts'
 import { Operator } from './pipeline/operator.ts'
 import type { Shared } from './pipeline/running.ts'
@@ -16,7 +16,7 @@ import type { PipelineSpec, StagesSpec } from './pipeline/spec.ts'
 import { Registry } from './registry/registry.ts'
 import type { Host } from './sdk/host.ts'
 import type { Logger } from './sdk/sink.ts'
-import { NoStreamError, Streams } from './stream/streams.ts'
+import { Streams } from './stream/streams.ts'
 import { eventBus, type HydrantEvent } from './telemetry/events.ts'
 import { logEvents } from './telemetry/listen.ts'
 import { createMetrics } from './telemetry/metrics.ts'
@@ -94,7 +94,7 @@ export async function startDaemon(o: DaemonOptions): Promise<Daemon> {
     await manager.start(new Map(config.pipelines.map((p) => [p.name, p])))
     undo.unshift(() => manager.stop(AbortSignal.abort()))
     state.operator = new Operator(manager, { drainMs: config.drainMs, yaml: async () => new Map((await o.yaml()).map((p) => [p.name, p])) })
-    const door = await openFrontDoor(o, events, manager, ingestOf(shared.streams, manager))
+    const door = await openFrontDoor(o, events, manager, shared.streams)
     state.ready = true
     return {
       api: door.address,
@@ -151,17 +151,6 @@ async function openSinks(o: DaemonOptions, events: Bus): Promise<SinkPool> {
   const types = config.pipelines.flatMap((p) => [p.sink, p.rejects, p.backup?.sink ?? null]).flatMap((s) => (s ? [s.type] : []))
   for (const type of new Set(types)) await sinks.load(type)
   return sinks
-}
-
-function ingestOf(streams: Streams, manager: PipelineManager): Ingest {
-  return {
-    put: (name, batch, signal) =>
-      streams.put(name, batch, signal).catch((e: unknown) => {
-        if (!(e instanceof NoStreamError)) throw e
-        const known = manager.get(name) !== null
-        throw new ControlError(known ? 'not-active' : 'not-found', e.message)
-      }),
-  }
 }
 
 function openFrontDoor(o: DaemonOptions, events: Bus, streams: PipelineManager, ingest: Ingest): Promise<FrontDoor> {

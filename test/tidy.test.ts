@@ -210,7 +210,9 @@ describe('lock file', () => {
 
 /** Clock, random, file system and network enter through host/, so that a seed can replace them. */
 const machine = (path: string): boolean =>
-  /^core\/(?:host\/|bin\/|log\/embedded\/|api\/server[^/]*\.ts$|admin\/)/.test(path) || !/^(?:core|plugins)\//.test(path) || isTest(path)
+  /^core\/(?:host\/|bin\/|log\/embedded\/|api\/(?:server|wire\/(?:http2|socket))\.ts$|admin\/)/.test(path) ||
+  !/^(?:core|plugins)\//.test(path) ||
+  isTest(path)
 
 /** A function of a test file that holds tests, like the one of a `describe`: each of them counts by itself. */
 function groupsTests(s: Source, f: Node): boolean {

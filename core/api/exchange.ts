@@ -233,6 +233,7 @@ export class Exchange implements BodyReader {
 }
 
 function checkContentType(given: string | undefined): void {
+  if (given === JSON_TYPE) return
   const type = (given ?? '').split(';', 1)[0]?.trim().toLowerCase()
   if (type !== JSON_TYPE) {
     throw new ApiError('UnknownOperationException', `Content-Type must be ${JSON_TYPE}, got '${given ?? ''}'.`, { status: 404 })

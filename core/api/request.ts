@@ -39,10 +39,10 @@ const fields = new Map<string, Field>([
 ])
 
 /**
- * Reads Node's rawHeaders (HTTP/1.1, or HTTP/2 with pseudo headers, where `:authority` is the host). Throws ApiError for a header that
- * came twice and must not: Node keeps the first Host and joins two X-Amz-Target values (security.md §2.1).
+ * Reads names (in lower case) and values in turn; of HTTP/2 with pseudo headers, where `:authority` is the host. Throws ApiError for a
+ * header that came twice and must not: which one was signed (security.md §2.1)?
  */
-export function readHead(method: string, url: string, rawHeaders: readonly string[]): RequestHead {
+export function readHead(method: string, url: string, given: readonly string[]): RequestHead {
   const names: string[] = []
   const values: string[] = []
   const head: Mutable<RequestHead> = {
@@ -61,9 +61,9 @@ export function readHead(method: string, url: string, rawHeaders: readonly strin
     contentSha256: undefined,
   }
   let authority: string | undefined
-  for (let i = 0; i + 1 < rawHeaders.length; i += 2) {
-    const name = (rawHeaders[i] ?? '').toLowerCase()
-    const value = rawHeaders[i + 1] ?? ''
+  for (let i = 0; i + 1 < given.length; i += 2) {
+    const name = given[i] ?? ''
+    const value = given[i + 1] ?? ''
     if (name.charCodeAt(0) === 0x3a) {
       if (name === ':authority') authority = value
       continue

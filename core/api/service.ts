@@ -6,7 +6,7 @@ import { validate } from './validate.ts'
 /** One authenticated call. */
 export interface Call {
   readonly principal: Principal
-  /** Belongs to the call: an operation may decode in place. */
+  /** Belongs to the call: an operation may decode in place. Its memory is used again when the operation has answered. */
   readonly body: Uint8Array<ArrayBuffer>
   /** Aborts when the call has taken too long or the front door closes hard. */
   readonly signal: AbortSignal
@@ -15,8 +15,8 @@ export interface Call {
 /** One operation of a service: name, input shape (by the model) and handler. */
 export interface Operation {
   readonly name: string
-  /** The answer's JSON text. Throws ApiError; anything else is answered InternalFailure. */
-  run(call: Call): Promise<string>
+  /** The answer's JSON, as text or as bytes. Throws ApiError; anything else is answered InternalFailure. */
+  run(call: Call): Promise<string | Uint8Array>
 }
 
 /** A service behind the front door; the second one is a second folder. */

@@ -48,7 +48,8 @@ export interface DeliveryStreams {
 /** The data half: puts. Implemented in stream/streams.ts. */
 export interface Ingest {
   /**
-   * Appends to the stream's log, durable when it resolves. Rejects with AppendError or ControlError('not-found' | 'not-active').
+   * Appends to the stream's log, durable when it resolves. Rejects with AppendError, or with an error of code
+   * `not-found`: no such stream takes puts here (the control half knows whether it is there).
    * Record i of the batch has position baseOffset + i of the shard.
    */
   put(

@@ -3,22 +3,23 @@ import type { Bounds, Log, TopicRef } from '../sdk/log.ts'
 import type { Events } from '../telemetry/events.ts'
 import { joinSource, shardName, shardPartition, type LaneHandler, type SourceMember } from './source.ts'
 
-/** A put to a stream that is not there, or not ready for puts. */
+/** A put to a stream that is not there, or not open for puts. */
 export class NoStreamError extends Error {
-  readonly code: 'not-found' | 'not-active'
-  constructor(name: string, code: NoStreamError['code']) {
-    super(`stream ${name} is ${code === 'not-found' ? 'not there' : 'not active'}`)
+  readonly code = 'not-found'
+  constructor(name: string) {
+    super(`stream ${name} is not open`)
     this.name = 'NoStreamError'
-    this.code = code
   }
 }
 
 interface Open {
   readonly topic: TopicRef
-  readonly shards: number
+  shards: number
   next: number
   /** Puts under way. */
-  readonly putting: Set<Promise<unknown>>
+  putting: number
+  /** Called when none is. */
+  idle: (() => void) | null
 }
 
 /** The streams of the daemon: topics of the log by name, and the way in for puts. */
@@ -51,19 +52,19 @@ export class Streams {
 
   /** Puts are accepted from now on. */
   open(name: string, topic: TopicRef, shards: number): void {
-    this.#open.set(name, { topic, shards, next: 0, putting: new Set() })
+    this.#open.set(name, { topic, shards, next: 0, putting: 0, idle: null })
   }
   /** Puts are refused from now on; resolves when those under way have been answered. */
   async close(name: string): Promise<void> {
     const s = this.#open.get(name)
     this.#open.delete(name)
-    if (s) await Promise.allSettled(s.putting)
+    if (s && s.putting > 0) await new Promise<void>((resolve) => (s.idle = resolve))
   }
   async addShards(name: string, total: number): Promise<void> {
     const s = this.#open.get(name)
-    if (!s) throw new NoStreamError(name, 'not-found')
+    if (!s) throw new NoStreamError(name)
     await this.grow(s.topic, total)
-    this.#open.set(name, { ...s, shards: total })
+    s.shards = total
   }
 
   /** More shards for a stream that is not open yet; never fewer. */
@@ -78,14 +79,18 @@ export class Streams {
     signal: AbortSignal,
   ): Promise<{ topicId: string; shard: number; baseOffset: number; appendTimeMs: number }> {
     const s = this.#open.get(name)
-    if (!s) throw new NoStreamError(name, 'not-found')
+    if (!s) throw new NoStreamError(name)
     const shard = s.next
     s.next = shard + 1 >= s.shards ? 0 : shard + 1
-    const appended = this.#log.append(s.topic, shard, batch, { signal })
-    s.putting.add(appended)
-    const { baseOffset, appendTimeMs } = await appended.finally(() => s.putting.delete(appended))
-    this.#events.emit({ type: 'records.accepted', stream: name, records: batch.count, bytes: batch.bytes.length })
-    return { topicId: s.topic.id, shard, baseOffset, appendTimeMs }
+    s.putting++
+    try {
+      const { baseOffset, appendTimeMs } = await this.#log.append(s.topic, shard, batch, { signal })
+      this.#events.emit({ type: 'records.accepted', stream: name, records: batch.count, bytes: batch.bytes.length })
+      return { topicId: s.topic.id, shard, baseOffset, appendTimeMs }
+    } finally {
+      s.putting--
+      if (s.putting === 0) s.idle?.()
+    }
   }
 
   /** Where every shard ends now: what a deletion drains to. */

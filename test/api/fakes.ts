@@ -5,6 +5,7 @@ import { firehoseService } from '../../core/api/firehose/index.ts'
 import { startFrontDoor, type FrontDoor, type FrontDoorOptions } from '../../core/api/server.ts'
 import type { Call, Operation } from '../../core/api/service.ts'
 import { openGate } from '../../core/api/sigv4.ts'
+import { NoStreamError } from '../../core/stream/streams.ts'
 import { realHost } from '../../core/host/host.ts'
 import { valueOf } from '../../core/sdk/batch.ts'
 import type { Logger } from '../../core/sdk/sink.ts'
@@ -98,8 +99,7 @@ export class FakeIngest implements Ingest {
     signal.throwIfAborted()
     if (this.fail) throw this.fail
     const info = this.streams.get(name)
-    if (!info) throw new ControlError('not-found', name)
-    if (info.status !== 'ACTIVE') throw new ControlError('not-active', name)
+    if (info?.status !== 'ACTIVE') throw new NoStreamError(name)
     this.puts++
     const list = this.values.get(name) ?? []
     this.values.set(name, list)
@@ -205,6 +205,8 @@ export function post(
   })
 }
 
+export const answerText = (a: string | Uint8Array): string => (typeof a === 'string' ? a : Buffer.from(a).toString())
+
 /** Runs one operation without a server, as an anonymous caller. */
 export async function runOperation(operations: readonly Operation[], name: string, input: unknown): Promise<Record<string, unknown>> {
   const operation = operations.find((o) => o.name === name)
@@ -214,7 +216,7 @@ export async function runOperation(operations: readonly Operation[], name: strin
   const head = { method: 'POST', url: '/', names: [], values: [] } as unknown as Parameters<typeof gate.admit>[0]
   const principal = gate.authenticate(gate.admit(head, undefined, undefined), body)
   const call: Call = { principal, body: new Uint8Array(body), signal: AbortSignal.timeout(10_000) }
-  return JSON.parse(await operation.run(call)) as Record<string, unknown>
+  return JSON.parse(answerText(await operation.run(call))) as Record<string, unknown>
 }
 
 export const S3 = { RoleARN: 'arn:aws:iam::123456789012:role/r', BucketARN: 'arn:aws:s3:::b' }

@@ -15,6 +15,10 @@ const OPEN = 0x7b
 const CLOSE = 0x7d
 const OPEN_LIST = 0x5b
 const CLOSE_LIST = 0x5d
+const DASH = 0x2d
+const UNDERSCORE = 0x5f
+/** Small enough for the young generation: one text of a whole body is a large object, which only a full collection frees. */
+const TEXT_BYTES = 64 * 1024
 const NAME_MEMBER = Buffer.from('"DeliveryStreamName"')
 const RECORDS_MEMBER = Buffer.from('"Records"')
 const RECORD_MEMBER = Buffer.from('"Record"')
@@ -23,8 +27,12 @@ const DATA_MEMBER = Buffer.from('"Data"')
 /** One body being scanned. `at` is where the next token starts. */
 interface Scan {
   readonly bytes: Buffer
-  /** The body as Latin-1: decoding reads slices of it, so that the output may overwrite the body behind the scan. */
-  readonly text: string
+  /**
+   * The body as Latin-1, from its start to `textEnd`, in parts: what is decoded is a slice of the last one, so that the output may overwrite
+   * the body behind the scan. Together they hold everything that was overwritten.
+   */
+  readonly texts: { readonly from: number; readonly text: string }[]
+  textEnd: number
   at: number
   /** Where the next decoded byte goes; never beyond the record being read. */
   out: number
@@ -50,7 +58,8 @@ export function scanPut(body: Uint8Array<ArrayBuffer>, kind: 'record' | 'batch')
   const max = kind === 'record' ? 1 : limits.putBatchRecords
   const s: Scan = {
     bytes,
-    text: bytes.toString('latin1'),
+    texts: [],
+    textEnd: 0,
     at: 0,
     out: 0,
     dash: 0,
@@ -61,7 +70,7 @@ export function scanPut(body: Uint8Array<ArrayBuffer>, kind: 'record' | 'batch')
   }
   const name = scanBody(s, kind)
   if (name === null) {
-    if (s.out > 0) bytes.write(s.text, 'latin1')
+    for (const { from, text } of s.texts) bytes.write(text, from, 'latin1')
     return null
   }
   return { name, batch: batchAt(body.subarray(0, s.out), s.count, s.start, s.end) }
@@ -91,16 +100,17 @@ function scanBody(s: Scan, kind: 'record' | 'batch'): string | null {
 /** A stream's name as its shape wants it: 1-64 of [a-zA-Z0-9_.-]. Anything else is for the JSON path to judge. */
 function scanName(s: Scan): string | null {
   if (!token(s, QUOTE)) return null
+  const { bytes } = s
   const from = s.at
-  const end = s.bytes.indexOf(QUOTE, from)
+  const end = bytes.indexOf(QUOTE, from)
   if (end === -1 || end === from || end - from > 64) return null
   for (let i = from; i < end; i++) {
-    const c = s.bytes[i] ?? 0
+    const c = bytes[i] ?? 0
     const good = (c >= 0x61 && c <= 0x7a) || (c >= 0x41 && c <= 0x5a) || (c >= 0x30 && c <= 0x39) || c === 0x2d || c === 0x2e || c === 0x5f
     if (!good) return null
   }
   s.at = end + 1
-  return s.text.slice(from, end)
+  return bytes.toString('latin1', from, end)
 }
 
 function scanRecords(s: Scan): boolean {
@@ -114,20 +124,17 @@ function scanRecords(s: Scan): boolean {
 /** `{"Data": "…"}`, decoded to s.out. */
 function scanRecord(s: Scan): boolean {
   if (!token(s, OPEN) || !member(s, DATA_MEMBER) || !token(s, QUOTE)) return false
-  const { bytes, text } = s
+  const { bytes } = s
   const from = s.at
   const end = bytes.indexOf(QUOTE, from)
   if (end === -1) return false
   const expected = decodedLength(end - from, bytes[end - 3] ?? 0, bytes[end - 2] ?? 0, bytes[end - 1] ?? 0)
   if (expected === -1 || expected > limits.recordBytes) return false
-  if (s.dash < from) s.dash = nextOf(text, '-', from)
-  if (s.underscore < from) s.underscore = nextOf(text, '_', from)
+  if (s.dash < from) s.dash = nextOf(bytes, DASH, from)
+  if (s.underscore < from) s.underscore = nextOf(bytes, UNDERSCORE, from)
   if (s.dash < end || s.underscore < end) return false
   // anything that is no base64 digit makes the output shorter
-  if (expected > 0 && bytes.write(text.slice(from, end), s.out, 'base64') !== expected) {
-    s.out += 1 // bytes were written: the body must be restored
-    return false
-  }
+  if (expected > 0 && bytes.write(textOf(s, from, end), s.out, 'base64') !== expected) return false
   s.start[s.count] = s.out
   s.end[s.count] = s.out += expected
   s.count++
@@ -135,8 +142,19 @@ function scanRecord(s: Scan): boolean {
   return token(s, CLOSE)
 }
 
-function nextOf(text: string, c: string, from: number): number {
-  const at = text.indexOf(c, from)
+/** [from, end) as text. */
+function textOf(s: Scan, from: number, end: number): string {
+  if (end > s.textEnd) {
+    const start = Math.min(s.textEnd, from)
+    s.textEnd = Math.min(s.bytes.length, Math.max(end, start + TEXT_BYTES))
+    s.texts.push({ from: start, text: s.bytes.toString('latin1', start, s.textEnd) })
+  }
+  const last = s.texts[s.texts.length - 1]
+  return last === undefined ? '' : last.text.slice(from - last.from, end - last.from)
+}
+
+function nextOf(bytes: Buffer, c: number, from: number): number {
+  const at = bytes.indexOf(c, from)
   return at === -1 ? Infinity : at
 }
 
@@ -189,18 +207,29 @@ export function putFromJson(name: string, data: readonly string[]): PutInput {
 const noKeys = new Uint32Array(limits.putBatchRecords)
 const nullKeys = new Uint32Array(limits.putBatchRecords).fill(NONE)
 const zeros = new Float64Array(limits.putBatchRecords)
+/** What all batches of so many records share, made once: no keys; position and arrival are given by the log. */
+const shared: Pick<RecordBatch, 'keyStart' | 'keyEnd' | 'position' | 'arrivalMs'>[] = []
+function sharedOf(count: number): (typeof shared)[number] {
+  return (shared[count] ??= {
+    keyStart: noKeys.subarray(0, count),
+    keyEnd: nullKeys.subarray(0, count),
+    position: zeros.subarray(0, count),
+    arrivalMs: zeros.subarray(0, count),
+  })
+}
+const nothing = (): void => {}
 
-/** Values without keys; position and arrival are given by the log, so all batches share the same zeros. */
 function batchAt(bytes: Uint8Array, count: number, start: Uint32Array, end: Uint32Array): RecordBatch {
+  const { keyStart, keyEnd, position, arrivalMs } = sharedOf(count)
   return {
     count,
     bytes,
-    keyStart: noKeys.subarray(0, count),
-    keyEnd: nullKeys.subarray(0, count),
+    keyStart,
+    keyEnd,
     valueStart: count === start.length ? start : start.subarray(0, count),
     valueEnd: count === end.length ? end : end.subarray(0, count),
-    position: zeros.subarray(0, count),
-    arrivalMs: zeros.subarray(0, count),
-    release: () => {},
+    position,
+    arrivalMs,
+    release: nothing,
   }
 }

@@ -1,4 +1,3 @@
-import { STATUS_CODES } from 'node:http'
 import { limits } from '../../limits.ts'
 import { ApiError } from '../errors.ts'
 import { ChunkReader } from './chunks.ts'
@@ -36,6 +35,16 @@ export interface Http1Shared {
  */
 type Phase = 'idle' | 'head' | 'waiting' | 'body' | 'answering' | 'ending' | 'over'
 
+const REASONS: Readonly<Record<number, string>> = {
+  200: 'OK',
+  400: 'Bad Request',
+  404: 'Not Found',
+  408: 'Request Timeout',
+  413: 'Content Too Large',
+  431: 'Request Header Fields Too Large',
+  500: 'Internal Server Error',
+  503: 'Service Unavailable',
+}
 const END_OF_HEAD = Buffer.from('\r\n\r\n')
 const CR = 0x0d
 const LF = 0x0a
@@ -218,7 +227,7 @@ export class Http1 implements Wire {
   #write(a: Answer, bodyless: boolean): void {
     const { body, error } = a
     const length = typeof body === 'string' ? Buffer.byteLength(body) : body.length
-    let text = `HTTP/1.1 ${a.status} ${STATUS_CODES[a.status] ?? ''}\r\nx-amzn-RequestId: ${a.requestId}\r\n${TYPE}Content-Length: ${length}\r\n`
+    let text = `HTTP/1.1 ${a.status} ${REASONS[a.status] ?? ''}\r\nx-amzn-RequestId: ${a.requestId}\r\n${TYPE}Content-Length: ${length}\r\n`
     if (error !== undefined) {
       text += `x-amzn-ErrorType: ${error.code}\r\n`
       if (error.retryAfterSeconds !== undefined) text += `Retry-After: ${error.retryAfterSeconds}\r\n`

@@ -20,7 +20,7 @@ export interface Wire {
   readonly method: string
   /** As sent: path and query. */
   readonly url: string
-  /** Names and values in turn, as they came; names may be in any case. */
+  /** Names, in lower case, and values in turn, as they came. */
   readonly fields: readonly string[]
   /** The reader takes the body from now on. A client that waits to be asked (Expect: 100-continue) is asked. */
   receive(): void

@@ -6,6 +6,7 @@
  */
 import type { RecordBatch } from '../../sdk/batch.ts'
 import { AppendError } from '../../sdk/log.ts'
+import { BlockPool } from '../../host/memory.ts'
 import { limits } from '../../limits.ts'
 import type { Clock } from '../../sdk/host.ts'
 import { WriteError, type Env, type Op } from './env.ts'
@@ -22,6 +23,7 @@ interface Put {
   readonly partition: Partition
   readonly batch: RecordBatch
   readonly bytes: number
+  readonly signal: AbortSignal
   resolve(a: Appended): void
   reject(e: AppendError): void
 }
@@ -42,7 +44,14 @@ export interface AppenderContext {
   readonly poison: Poison
   readonly disk: DiskGuard
   readonly lingerMs: number
+  /** After every transaction that is durable. */
+  written(): void
 }
+
+/** Rows being written, all streams together: lmdb has copied them when a transaction is durable. */
+const memory = new BlockPool({ smallest: 4_096, max: limits.logRowPoolBytes })
+/** Signals that are listened to at once, before those that no put waits for are let go. */
+const SIGNALS = 64
 
 export class Appender {
   readonly #c: AppenderContext
@@ -55,6 +64,8 @@ export class Appender {
   #more = false
   #wake: (() => void) | null = null
   #closed: AppendError | null = null
+  /** One listener for all puts of a signal: those of an API come a thousand to one. */
+  readonly #watched = new Map<AbortSignal, () => void>()
 
   constructor(c: AppenderContext) {
     this.#c = c
@@ -65,39 +76,39 @@ export class Appender {
     const refusal = this.#refusal(batch, bytes, signal)
     if (refusal !== null) return Promise.reject(refusal)
     return new Promise((resolve, reject) => {
-      const onAbort = (): void => {
-        const at = this.#queue.indexOf(put)
-        if (at < 0) return // it is being written: its answer comes
-        this.#queue.splice(at, 1)
-        this.#pendingBytes -= bytes
-        reject(
-          new AppendError('Aborted', 'the append was aborted before it was written', {
-            stored: 'no',
-            retriable: true,
-            cause: signal.reason,
-          }),
-        )
-      }
-      const put: Put = {
-        partition,
-        batch,
-        bytes,
-        resolve: (a) => {
-          signal.removeEventListener('abort', onAbort)
-          resolve(a)
-        },
-        reject: (e) => {
-          signal.removeEventListener('abort', onAbort)
-          reject(e)
-        },
-      }
-      signal.addEventListener('abort', onAbort, { once: true })
-      this.#queue.push(put)
+      if (!this.#watched.has(signal)) this.#watch(signal)
+      this.#queue.push({ partition, batch, bytes, signal, resolve, reject })
       this.#more ||= this.#writing
       this.#pendingBytes += bytes
       if (this.#pendingBytes >= limits.logFlushBytes) this.#wake?.()
       this.#running ??= this.#run()
     })
+  }
+
+  #watch(signal: AbortSignal): void {
+    if (this.#watched.size >= SIGNALS) {
+      const waiting = new Set(this.#queue.map((p) => p.signal))
+      for (const s of this.#watched.keys()) if (!waiting.has(s)) this.#unwatch(s)
+    }
+    const onAbort = (): void => this.#takeBack(signal)
+    this.#watched.set(signal, onAbort)
+    signal.addEventListener('abort', onAbort, { once: true })
+  }
+  #unwatch(signal: AbortSignal): void {
+    const onAbort = this.#watched.get(signal)
+    this.#watched.delete(signal)
+    if (onAbort) signal.removeEventListener('abort', onAbort)
+  }
+
+  /** The signal aborts: its puts leave the queue. What is being written gets its answer. */
+  #takeBack(signal: AbortSignal): void {
+    this.#watched.delete(signal)
+    const gone = this.#queue.filter((p) => p.signal === signal)
+    this.#queue = this.#queue.filter((p) => p.signal !== signal)
+    for (const put of gone) {
+      const message = 'the append was aborted before it was written'
+      this.#settle(put, () => put.reject(new AppendError('Aborted', message, { stored: 'no', retriable: true, cause: signal.reason })))
+    }
   }
 
   #refusal(batch: RecordBatch, bytes: number, signal: AbortSignal): AppendError | null {
@@ -158,10 +169,11 @@ export class Appender {
   async #write(puts: readonly Put[]): Promise<void> {
     const shares = new Map<Partition, Share>()
     const ops: Op[] = []
+    const rows: ArrayBuffer[] = []
     try {
       this.#mustBeSound('fenced')
-      for (const put of puts) this.#add(put, shares, ops)
-      for (const s of shares.values()) this.#closeRow(s, ops)
+      for (const put of puts) this.#add(put, shares, ops, rows)
+      for (const s of shares.values()) this.#closeRow(s, ops, rows)
       // no other write of rows is under way, and the transaction holds only while this daemon's boot epoch stands in the
       // environment: so the offsets above are those of the write transaction itself
       this.#writing = true
@@ -174,7 +186,10 @@ export class Appender {
     } finally {
       this.#writing = false
     }
+    // after a failed write nobody knows who still looks there: those rows are left to the collector
+    for (const row of rows) memory.give(row)
     this.#c.disk.wrote(this.#c.stream)
+    this.#c.written()
     for (const s of shares.values()) {
       s.partition.advance(s.next, s.timeMs, this.#c.epoch)
       for (const { put, baseOffset } of s.puts) {
@@ -205,7 +220,7 @@ export class Appender {
     return new AppendError('Poisoned', message, { stored: fault === 'fenced' ? 'no' : 'unknown', retriable: false, cause: e })
   }
 
-  #add(put: Put, shares: Map<Partition, Share>, ops: Op[]): void {
+  #add(put: Put, shares: Map<Partition, Share>, ops: Op[], rows: ArrayBuffer[]): void {
     const { partition, batch } = put
     let s = shares.get(partition)
     if (s === undefined) {
@@ -217,7 +232,7 @@ export class Appender {
       const headers = batch.headerStart !== undefined
       const row = s.open
       const other = row !== null && (row.segments[0]?.batch.headerStart !== undefined) !== headers
-      if (row !== null && (other || row.bytes + oneRecordBytes(batch, from) > limits.logRowBytes)) this.#closeRow(s, ops)
+      if (row !== null && (other || row.bytes + oneRecordBytes(batch, from) > limits.logRowBytes)) this.#closeRow(s, ops, rows)
       const open = (s.open ??= { segments: [], bytes: 0, base: s.next })
       const { to, bytes } = fitting(put, from, limits.logRowBytes - open.bytes)
       open.segments.push({ batch, from, to, bytes })
@@ -227,11 +242,12 @@ export class Appender {
     }
   }
 
-  #closeRow(s: Share, ops: Op[]): void {
+  #closeRow(s: Share, ops: Op[], rows: ArrayBuffer[]): void {
     if (s.open === null) return
     const { segments, base } = s.open
     const stamp = { baseOffset: base, appendTimeMs: s.timeMs, leaderEpoch: this.#c.epoch }
-    const value = encodeRow(segments, stamp)
+    const value = encodeRow(segments, stamp, (bytes) => memory.take(bytes))
+    rows.push(value.buffer)
     const epoch = base === s.partition.stable ? s.partition.epochOp(this.#c.epoch, base) : null
     if (epoch !== null) ops.push(epoch)
     ops.push({ key: rowKey({ ...stamp, partition: s.partition.index, count: s.next - base, bytes: value.length }), value })

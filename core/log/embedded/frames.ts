@@ -56,8 +56,12 @@ export function oneRecordBytes(b: RecordBatch, i: number): number {
   return key + value + (b.headerStart && b.headerEnd ? (b.headerEnd[i] ?? 0) - (b.headerStart[i] ?? 0) : 0)
 }
 
-/** Makes one row of the segments, which must agree on having headers. */
-export function encodeRow(segments: readonly Segment[], stamp: RowStamp): Uint8Array {
+/** Makes one row of the segments, which must agree on having headers, at the start of what `memory` gives for its length. */
+export function encodeRow(
+  segments: readonly Segment[],
+  stamp: RowStamp,
+  memory: (bytes: number) => ArrayBuffer = (n) => new ArrayBuffer(n),
+): Uint8Array<ArrayBuffer> {
   let count = 0
   let bytes = 0
   for (const s of segments) {
@@ -66,7 +70,8 @@ export function encodeRow(segments: readonly Segment[], stamp: RowStamp): Uint8A
   }
   const headers = segments[0]?.batch.headerStart !== undefined
   const columns = headers ? 6 : 4
-  const frame = Buffer.allocUnsafeSlow(HEAD + columns * 4 * count + bytes)
+  const length = HEAD + columns * 4 * count + bytes
+  const frame = Buffer.from(memory(length), 0, length)
   const tables = new Uint32Array(frame.buffer, HEAD, columns * count)
   const body = frame.subarray(HEAD + columns * 4 * count)
   let row = 0

@@ -115,7 +115,7 @@ class Embedded implements EmbeddedLog {
     return Promise.resolve(all.map(infoOf).toSorted((a, b) => (a.name < b.name ? -1 : 1)))
   }
 
-  async append(
+  append(
     t: { name: string; id: string },
     index: number,
     batch: RecordBatch,
@@ -125,14 +125,10 @@ class Embedded implements EmbeddedLog {
     const partition = topic?.partitions[index]
     if (topic === null || partition === undefined) {
       const code = topic === null ? 'UnknownTopic' : 'UnknownPartition'
-      throw new AppendError(code, `appending to ${t.name} (${t.id}) partition ${index}: it does not exist`, {
-        stored: 'no',
-        retriable: false,
-      })
+      const message = `appending to ${t.name} (${t.id}) partition ${index}: it does not exist`
+      return Promise.reject(new AppendError(code, message, { stored: 'no', retriable: false }))
     }
-    const answer = await topic.appender.append(partition, batch, o.signal)
-    this.#p.topics.retain(topic).catch((e: unknown) => this.#p.topics.retentionFailed(topic, e))
-    return answer
+    return topic.appender.append(partition, batch, o.signal)
   }
 
   read: Log['read'] = async (t, index, from, o) => {

@@ -93,7 +93,9 @@ export class Topics {
     }
     const partitions = Array.from({ length: stored.options.partitions }, (_, i) => Partition.load(env, i))
     const { poison, disk, lingerMs } = c
-    const appender = new Appender({ stream: stored.name, env, epoch: c.control.bootEpoch, clock: c.host.clock, poison, disk, lingerMs })
+    const written = (): void => void this.retain(topic).catch((e: unknown) => this.retentionFailed(topic, e))
+    const { clock } = c.host
+    const appender = new Appender({ stream: stored.name, env, epoch: c.control.bootEpoch, clock, poison, disk, lingerMs, written })
     const topic: Topic = { stored, env, partitions, appender, gone: null, retainedAt: -Infinity }
     try {
       for (const p of partitions) await this.#removeRows(topic, p) // a trim that did not finish
