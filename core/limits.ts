@@ -21,8 +21,9 @@ export const limits = {
   httpEndMs: 2_000,
   /** Fields of a head, as many as nghttp2 takes. */
   httpHeaderFields: 128,
-  /** Names of fields that were seen, kept in lower case. */
+  /** Names of fields that were seen, and sequences of them, kept for the next request. */
   httpKnownNames: 256,
+  httpKnownHeads: 256,
   /** The size line of a chunk with its extensions. */
   httpChunkLineBytes: 4 * KiB,
   /** Bodies are read into memory that is used again: blocks of this size and its doubles, this much kept for later. */

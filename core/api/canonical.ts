@@ -1,11 +1,20 @@
 import type { RequestHead } from './request.ts'
 
+/** The headers that a signature covers. */
+export interface Signed {
+  /** As SignedHeaders has them. */
+  readonly list: string
+  readonly names: readonly string[]
+  /** Where each of them stands in the head. */
+  readonly places: readonly number[]
+}
+
 /**
  * The canonical request of Signature Version 4 (AWS General Reference, "Create a canonical request"), for services other than S3:
  * the path is normalized and encoded once more, query values are decoded and encoded once, header values are trimmed and inner runs of
  * spaces become one.
  */
-export function canonicalRequest(head: RequestHead, signedHeaders: string, names: readonly string[], bodyHash: string): string {
+export function canonicalRequest(head: Pick<RequestHead, 'method' | 'url' | 'values'>, signed: Signed, bodyHash: string): string {
   const { url } = head
   let text: string
   if (url === '/') text = `${head.method}\n/\n\n`
@@ -14,13 +23,15 @@ export function canonicalRequest(head: RequestHead, signedHeaders: string, names
     const path = at === -1 ? url : url.slice(0, at)
     text = `${head.method}\n${canonicalPath(path)}\n${at === -1 ? '' : canonicalQuery(url.slice(at + 1))}\n`
   }
-  for (const name of names) text += `${name}:${canonicalValue(head.values[head.names.indexOf(name)] ?? '')}\n`
-  return `${text}\n${signedHeaders}\n${bodyHash}`
+  const { names, places } = signed
+  for (let i = 0; i < names.length; i++) text += `${names[i]}:${canonicalValue(head.values[places[i] ?? -1] ?? '')}\n`
+  return `${text}\n${signed.list}\n${bodyHash}`
 }
 
 /** Trims and collapses runs of spaces. Node has trimmed already, so most values leave at once. */
 export function canonicalValue(value: string): string {
-  if (!value.includes('  ') && !value.startsWith(' ') && !value.endsWith(' ') && !value.includes('\t')) return value
+  const last = value.charCodeAt(value.length - 1)
+  if (value.charCodeAt(0) !== 0x20 && last !== 0x20 && !value.includes('  ') && !value.includes('\t')) return value
   return value.trim().replace(/\s+/g, ' ')
 }
 

@@ -7,15 +7,26 @@ import type { ByteBudget } from './budget.ts'
 import type { Deadlines } from './deadlines.ts'
 import { ApiError, internalFailure, unavailable, unknownOperation } from './errors.ts'
 import { readHead } from './request.ts'
-import type { Operation, Service } from './service.ts'
+import type { Operation } from './service.ts'
 import type { Admitted, Gate } from './sigv4.ts'
 import type { BodyReader, Wire } from './wire/wire.ts'
+
+/** What a request asks for. */
+export interface Target {
+  readonly operation: Operation
+  /** As a signature's scope names it: `firehose`. */
+  readonly service: string
+  /** As IAM names it: `firehose:PutRecord`. */
+  readonly action: string
+}
 
 /** What all exchanges of a front door share. */
 export interface Shared {
   readonly gate: Gate
-  /** By target prefix. */
-  readonly services: ReadonlyMap<string, Service>
+  /** By X-Amz-Target. */
+  readonly targets: ReadonlyMap<string, Target>
+  /** The service that a target names, also when it has no such operation. */
+  serviceOf(target: string): string | undefined
   readonly host: Host
   readonly events: Events
   readonly log: Logger
@@ -84,14 +95,11 @@ export class Exchange implements BodyReader {
   #admit(): number | undefined {
     const s = this.#s
     if (s.draining()) throw unavailable('The server is shutting down. Try again.')
-    const head = readHead(this.#wire.method, this.#wire.url, this.#wire.fields)
-    const target = head.target ?? ''
-    const dot = target.indexOf('.')
-    const service = dot === -1 ? undefined : s.services.get(target.slice(0, dot))
-    this.#operation = service?.operations.get(target.slice(dot + 1))
-    if (this.#operation) this.#operationName = this.#operation.name
-    const action = service && this.#operation ? `${service.model.service}:${this.#operation.name}` : undefined
-    this.#admitted = s.gate.admit(head, service?.model.service, action)
+    const head = readHead(this.#wire.method, this.#wire.url, this.#wire.names, this.#wire.values)
+    const target = s.targets.get(head.target ?? '')
+    this.#operation = target?.operation
+    if (target) this.#operationName = target.operation.name
+    this.#admitted = s.gate.admit(head, target?.service ?? s.serviceOf(head.target ?? ''), target?.action)
     if (head.method !== 'POST' || (head.url !== '/' && head.url !== '')) throw unknownPath(head.method)
     if (!this.#operation) throw unknownOperation()
     checkContentType(head.contentType)
@@ -194,15 +202,10 @@ export class Exchange implements BodyReader {
     const s = this.#s
     if (this.#answered) return this.#release() // the age was up before the operation was done
     this.#answered = true
-    if (!this.#over) this.#wire.answer({ status, requestId: this.#requestId, body, close, ...(error ? { error } : {}) })
-    s.events.emit({
-      type: 'request.handled',
-      operation: this.#operationName,
-      status,
-      ...(error ? { code: error.code } : {}),
-      ms: s.host.clock.monotonic() - this.#startedAt,
-      bytes: this.#received,
-    })
+    if (!this.#over) this.#wire.answer({ status, requestId: this.#requestId, body, close, error })
+    const handled = { type: 'request.handled', operation: this.#operationName, status, bytes: this.#received } as const
+    const ms = s.host.clock.monotonic() - this.#startedAt
+    s.events.emit(error === undefined ? { ...handled, ms } : { ...handled, ms, code: error.code })
     this.#release()
   }
 

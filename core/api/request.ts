@@ -1,4 +1,5 @@
 import { ApiError } from './errors.ts'
+import { mustBeSingle, type HeadNames } from './head-names.ts'
 
 /**
  * What is known of a request before its body: the headers as they came, looked at once. Only the headers that the front door acts on
@@ -10,6 +11,8 @@ export interface RequestHead {
   readonly url: string
   /** Lower-case names; values[i] belongs to names[i], joined with "," where a harmless header came more than once. */
   readonly names: readonly string[]
+  /** What knows more of these names; null where they had to be put in order first. */
+  readonly like: HeadNames | null
   readonly values: readonly string[]
   readonly host: string | undefined
   readonly authorization: string | undefined
@@ -23,32 +26,17 @@ export interface RequestHead {
 }
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] }
-type Field = 'host' | 'authorization' | 'target' | 'contentType' | 'contentLength' | 'amzDate' | 'date' | 'securityToken' | 'contentSha256'
-
-/** Headers with a meaning of their own. A second copy of one of them, or of any x-amz-*, is refused: which one was signed? */
-const fields = new Map<string, Field>([
-  ['host', 'host'],
-  ['authorization', 'authorization'],
-  ['x-amz-target', 'target'],
-  ['content-type', 'contentType'],
-  ['content-length', 'contentLength'],
-  ['x-amz-date', 'amzDate'],
-  ['date', 'date'],
-  ['x-amz-security-token', 'securityToken'],
-  ['x-amz-content-sha256', 'contentSha256'],
-])
 
 /**
- * Reads names (in lower case) and values in turn; of HTTP/2 with pseudo headers, where `:authority` is the host. Throws ApiError for a
- * header that came twice and must not: which one was signed (security.md §2.1)?
+ * Takes the head apart. Of HTTP/2 it has pseudo headers, where `:authority` is the host. Throws ApiError for a header that came twice and
+ * must not: which one was signed (security.md §2.1)?
  */
-export function readHead(method: string, url: string, given: readonly string[]): RequestHead {
-  const names: string[] = []
-  const values: string[] = []
+export function readHead(method: string, url: string, names: HeadNames, values: readonly string[]): RequestHead {
   const head: Mutable<RequestHead> = {
     method,
     url,
-    names,
+    like: null,
+    names: names.names,
     values,
     host: undefined,
     authorization: undefined,
@@ -60,34 +48,48 @@ export function readHead(method: string, url: string, given: readonly string[]):
     securityToken: undefined,
     contentSha256: undefined,
   }
+  if (names.plain) head.like = names
+  else join(head, names, values)
+  const { fields } = names
+  for (let i = 0; i < fields.length; i++) {
+    const field = fields[i]
+    if (field !== null && field !== undefined) head[field] = values[i]
+  }
+  return head
+}
+
+/** The names without pseudo headers and doubles, the values of harmless doubles joined. */
+function join(head: Mutable<RequestHead>, given: HeadNames, all: readonly string[]): void {
+  const names: string[] = []
+  const values: string[] = []
   let authority: string | undefined
-  for (let i = 0; i + 1 < given.length; i += 2) {
-    const name = given[i] ?? ''
-    const value = given[i + 1] ?? ''
-    if (name.charCodeAt(0) === 0x3a) {
+  let host: string | undefined
+  for (const [i, name] of given.names.entries()) {
+    const value = all[i] ?? ''
+    if (name.startsWith(':')) {
       if (name === ':authority') authority = value
       continue
     }
-    const seen = names.indexOf(name)
-    if (seen !== -1) {
-      if (fields.has(name) || name.startsWith('x-amz-')) throw duplicate(name)
-      values[seen] = `${values[seen] ?? ''},${value}`
+    const before = names.indexOf(name)
+    if (before !== -1) {
+      if (mustBeSingle(name)) throw duplicate(name)
+      values[before] = `${values[before] ?? ''},${value}`
       continue
     }
     names.push(name)
     values.push(value)
-    const field = fields.get(name)
-    if (field) head[field] = value
+    if (name === 'host') host = value
   }
   if (authority !== undefined) {
-    if (head.host !== undefined && head.host !== authority) throw duplicate('host')
-    if (head.host === undefined) {
+    if (host !== undefined && host !== authority) throw duplicate('host')
+    if (host === undefined) {
       names.push('host')
       values.push(authority)
       head.host = authority
     }
   }
-  return head
+  head.names = names
+  head.values = values
 }
 
 function duplicate(name: string): ApiError {

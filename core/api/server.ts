@@ -9,7 +9,7 @@ import type { Logger } from '../sdk/sink.ts'
 import type { Events } from '../telemetry/events.ts'
 import { ByteBudget } from './budget.ts'
 import { Deadlines } from './deadlines.ts'
-import { Exchange, type Shared } from './exchange.ts'
+import { Exchange, type Shared, type Target } from './exchange.ts'
 import type { Service } from './service.ts'
 import type { Gate } from './sigv4.ts'
 import { http2Server } from './wire/http2.ts'
@@ -95,6 +95,15 @@ function listenError(listen: FrontDoorOptions['listen'], e: Error): Error {
   return new ConfigError('Listen', `listening on ${listen.host}:${listen.port} (api.listen): ${e.message}${taken}`, { cause: e })
 }
 
+function targetsOf(services: readonly Service[]): ReadonlyMap<string, Target> {
+  const all = new Map<string, Target>()
+  for (const { model, operations } of services) {
+    const { service, targetPrefix } = model
+    for (const [name, operation] of operations) all.set(`${targetPrefix}.${name}`, { operation, service, action: `${service}:${name}` })
+  }
+  return all
+}
+
 /** State of one front door: sockets, exchanges, what all of them share, and the sweep that ends what takes too long. */
 class Door {
   readonly sockets = new Set<Duplex>()
@@ -117,7 +126,8 @@ class Door {
     this.#sweepMs = Math.min(1_000, bounds.httpHeadersMs / 2, bounds.httpIdleMs / 2)
     this.#shared = {
       gate: o.gate,
-      services: new Map(o.services.map((s) => [s.model.targetPrefix, s])),
+      targets: targetsOf(o.services),
+      serviceOf: (target) => o.services.find((s) => target.startsWith(`${s.model.targetPrefix}.`))?.model.service,
       host: o.host,
       events: o.events,
       log: o.log,
@@ -263,18 +273,17 @@ async function pem(host: Host, tls: TlsFiles): Promise<Pem> {
   return { cert: await read(tls.cert), key: await read(tls.key), ...(tls.ca === undefined ? {} : { ca: await read(tls.ca) }) }
 }
 
-/** UUIDs (version 4) from blocks of random bytes. */
+/** UUIDs (version 4): of every 65,536 the last four digits count, the others are random bytes. */
 function requestIds(host: Host): () => string {
-  const BLOCK = 256
-  let hex = ''
-  let at = Infinity
+  const BLOCK = 0x1_0000
+  let start = ''
+  let next = BLOCK
   return () => {
-    if (at >= BLOCK) {
-      hex = Buffer.from(host.random.bytes(16 * BLOCK)).toString('hex')
-      at = 0
+    if (next >= BLOCK) {
+      const h = Buffer.from(host.random.bytes(16)).toString('hex')
+      start = `${h.slice(0, 8)}-${h.slice(8, 12)}-4${h.slice(13, 16)}-a${h.slice(17, 20)}-${h.slice(20, 28)}`
+      next = 0
     }
-    const h = hex.slice(at * 32, at * 32 + 32)
-    at++
-    return `${h.slice(0, 8)}-${h.slice(8, 12)}-4${h.slice(13, 16)}-a${h.slice(17, 20)}-${h.slice(20)}`
+    return start + (BLOCK + next++).toString(16).slice(1)
   }
 }

@@ -1,9 +1,10 @@
 import { createHmac, hash, timingSafeEqual } from 'node:crypto'
 import { limits } from '../limits.ts'
 import type { Clock } from '../sdk/host.ts'
-import { canonicalRequest } from './canonical.ts'
+import { canonicalRequest, type Signed as SignedHeaders } from './canonical.ts'
 import { ApiError } from './errors.ts'
 import { ANONYMOUS, accessDenied, principalOf, type ApiKey, type Principal } from './principal.ts'
+import type { HeadNames } from './head-names.ts'
 import type { RequestHead } from './request.ts'
 
 /** What the head of a request gave; only the gate that made it can read it. */
@@ -54,14 +55,17 @@ interface Scope {
 /** An Authorization header up to the signature. A client sends the same one all day. */
 interface Claim {
   readonly credential: string
-  readonly signedHeaders: string
+  readonly list: string
   readonly names: readonly string[]
+  /** The last head that was checked against it, and what came of that. */
+  like: HeadNames | null
+  signed: SignedHeaders | null
 }
 interface Signed extends Admitted {
   readonly scope: Scope
   readonly stamp: string
   readonly signature: string
-  readonly claim: Claim
+  readonly headers: SignedHeaders
 }
 
 const ALGORITHM = 'AWS4-HMAC-SHA256'
@@ -115,12 +119,12 @@ class Verifier {
     const stamp = stampOf(head, authorization)
     this.#checkTime(stamp, scope.day)
     if (head.securityToken !== undefined) throw unknownKey()
-    checkSigned(head, claim.names)
+    const headers = claim.signed !== null && claim.like !== null && claim.like === head.like ? claim.signed : signedHeaders(claim, head)
     checkContentHash(head.contentSha256)
     if (action !== undefined && !scope.entry.principal.mayAct(action)) {
       throw accessDenied(scope.entry.principal, this.#o.account, action, '*')
     }
-    return { head, scope, stamp, signature, claim }
+    return { head, scope, stamp, signature, headers }
   }
 
   /** Reads the header, or knows all of it but the signature already. */
@@ -131,9 +135,9 @@ class Verifier {
     if (known !== undefined && isHex64(last) && (head.amzDate !== undefined || head.date !== undefined)) {
       return { claim: known, signature: last }
     }
-    const { credential, signedHeaders: list, signature } = parseAuthorization(authorization, head)
-    const signedHeaders = ownText(list)
-    const claim = { credential: ownText(credential), signedHeaders, names: signedNames(signedHeaders) }
+    const { credential, signedHeaders, signature } = parseAuthorization(authorization, head)
+    const list = ownText(signedHeaders)
+    const claim = { credential: ownText(credential), list, names: signedNames(list), like: null, signed: null }
     if (signature === last) {
       if (this.#claims.size >= limits.signingKeys) this.#claims.clear()
       this.#claims.set(ownText(authorization.slice(0, at)), claim)
@@ -147,7 +151,7 @@ class Verifier {
     if (contentSha256 !== undefined && contentSha256 !== bodyHash) {
       throw signatureError("The provided 'x-amz-content-sha256' header does not match what was computed.")
     }
-    const request = hash('sha256', canonicalRequest(a.head, a.claim.signedHeaders, a.claim.names, bodyHash))
+    const request = hash('sha256', canonicalRequest(a.head, a.headers, bodyHash))
     const { inner, outer, text } = a.scope
     // inner = key ^ ipad, then the string to sign: algorithm and scope stand there already
     inner.write(a.stamp, 64 + ALGORITHM.length + 1, 'latin1')
@@ -207,6 +211,16 @@ class Verifier {
       )
     }
   }
+}
+
+/** Checks the head against the claim, and remembers it for the next head with the same names. */
+function signedHeaders(claim: Claim, head: RequestHead): SignedHeaders {
+  checkSigned(head, claim.names)
+  const { list, names } = claim
+  const signed = { list, names, places: names.map((name) => head.names.indexOf(name)) }
+  claim.like = head.like
+  claim.signed = signed
+  return signed
 }
 
 function signedNames(list: string): readonly string[] {

@@ -11,6 +11,8 @@ interface Row {
   value: number
 }
 
+const idOf = (values: readonly string[]): string => (values.length === 1 ? (values[0] ?? '') : values.join('\0'))
+
 /** Values of one metric by label. A combination beyond the bound is counted under `other`, so that no client can fill the memory. */
 export class Family {
   readonly name: string
@@ -26,7 +28,7 @@ export class Family {
     this.#labels = labels
   }
   #row(values: readonly string[]): Row {
-    const id = values.join('\0')
+    const id = idOf(values)
     const known = this.#rows.get(id)
     if (known) return known
     const full = this.#rows.size >= limits.metricLabelValues
@@ -42,10 +44,10 @@ export class Family {
     this.#row(values).value = n
   }
   forget(...values: readonly string[]): void {
-    this.#rows.delete(values.join('\0'))
+    this.#rows.delete(idOf(values))
   }
   get(...values: readonly string[]): number {
-    return this.#rows.get(values.join('\0'))?.value ?? 0
+    return this.#rows.get(idOf(values))?.value ?? 0
   }
   /** Sum of all rows whose labels contain these. */
   sum(where: Labels = {}): number {

@@ -24,8 +24,7 @@ export const arnOf = (c: Pick<FirehoseContext, 'account' | 'region'>, name: stri
   `arn:aws:firehose:${c.region}:${c.account}:deliverystream/${name}`
 
 /** Throws AccessDeniedException when the principal may not do this to this stream. Said before whether the stream exists. */
-export function authorize(c: FirehoseContext, call: Call, operation: string, name: string): void {
-  const action = `firehose:${operation}`
+export function authorize(c: FirehoseContext, call: Call, action: `firehose:${string}`, name: string): void {
   if (!call.principal.may(action, name)) throw accessDenied(call.principal, c.account, action, arnOf(c, name))
 }
 
@@ -42,7 +41,7 @@ export const notFound = (c: FirehoseContext, name: string): ApiError =>
 /** The stream, authorized; ResourceNotFoundException when there is none. */
 export function streamOf(c: FirehoseContext, call: Call, operation: string, input: JsonRecord): DeliveryStreamInfo {
   const name = text(input, 'DeliveryStreamName')
-  authorize(c, call, operation, name)
+  authorize(c, call, `firehose:${operation}`, name)
   const info = c.streams.get(name)
   if (!info) throw notFound(c, name)
   return info

@@ -59,7 +59,7 @@ export function lifecycleOperations(c: FirehoseContext): Operation[] {
 
 async function create(c: FirehoseContext, input: JsonRecord, call: Call): Promise<JsonRecord> {
   const name = text(input, 'DeliveryStreamName')
-  authorize(c, call, 'CreateDeliveryStream', name)
+  authorize(c, call, 'firehose:CreateDeliveryStream', name)
   const document = s3Member(input, 'Configuration')
   checkSource(input)
   if (input['DeliveryStreamEncryptionConfigurationInput'] !== undefined) {

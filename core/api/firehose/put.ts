@@ -87,7 +87,7 @@ export function putOperations(c: FirehoseContext): Operation[] {
 
 async function putRecord(c: FirehoseContext, call: Call): Promise<string> {
   const { name, batch } = readPut(call.body, 'record')
-  authorize(c, call, 'PutRecord', name)
+  authorize(c, call, 'firehose:PutRecord', name)
   try {
     const at = await c.ingest.put(name, batch, call.signal)
     return `{"RecordId":"${recordIdPrefix(at.topicId, at.shard)}${digitsOf(at.baseOffset)}","Encrypted":false}`
@@ -102,7 +102,7 @@ async function putRecord(c: FirehoseContext, call: Call): Promise<string> {
 /** All records of a request are stored together or not at all, so either none failed or every one. */
 async function putRecordBatch(c: FirehoseContext, call: Call): Promise<string | Uint8Array> {
   const { name, batch } = readPut(call.body, 'batch')
-  authorize(c, call, 'PutRecordBatch', name)
+  authorize(c, call, 'firehose:PutRecordBatch', name)
   try {
     const at = await c.ingest.put(name, batch, call.signal)
     return batchAnswer(recordIdPrefix(at.topicId, at.shard), at.baseOffset, batch.count)

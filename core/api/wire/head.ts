@@ -1,11 +1,13 @@
 import { limits } from '../../limits.ts'
+import { headNames, type HeadNames } from '../head-names.ts'
 
 /** The head of an HTTP/1 request (RFC 9112): what frames it is looked at here, the rest is the exchange's. */
 export interface Head {
   readonly method: string
   readonly url: string
-  /** Names in lower case and values, in turn. Values are slices of the head: whoever keeps one copies it. */
-  readonly fields: readonly string[]
+  readonly names: HeadNames
+  /** values[i] belongs to name i. Slices of the head: whoever keeps one copies it. */
+  readonly values: readonly string[]
   /** Bytes of the body; null = it comes in chunks. */
   readonly length: number | null
   /** The client wants, or by its version expects, that the connection ends with the answer. */
@@ -22,16 +24,14 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 /** What every AWS client sends. */
 const USUAL_LINE = 'POST / HTTP/1.1'
 
-/** Names as they came → in lower case. Few are seen, again and again. */
-const known = new Map<string, string>()
+/** Names that were seen, each with its colon: few, again and again. */
+const known = new Set<string>()
+/** The name with its colon, as a string of its own: a slice would keep the whole head alive. Null: no name. */
 function nameOf(raw: string): string | null {
-  const name = known.get(raw)
-  if (name !== undefined) return name
   if (!TOKEN.test(raw)) return null
-  // a slice would keep the whole head alive
-  const own = Buffer.from(raw, 'latin1').toString('latin1')
-  if (known.size < limits.httpKnownNames) known.set(own, own.toLowerCase())
-  return own.toLowerCase()
+  const own = Buffer.from(`${raw}:`, 'latin1').toString('latin1')
+  if (known.size < limits.httpKnownNames) known.add(own)
+  return own
 }
 
 /** What the fields say of the framing, gathered line by line. */
@@ -47,28 +47,36 @@ interface Framing {
  * (RFC 9112 §2.2, §5, §6.3, §11.2): no folded lines, no space before a colon, one Content-Length of digits only, no Content-Length
  * beside a Transfer-Encoding, no encoding but `chunked`, and that only in HTTP/1.1.
  */
-export function parseHead(text: string): Head | HeadFault {
+export function parseHead(text: string, last: HeadNames): Head | HeadFault {
   if (!TEXT.test(text)) return 'malformed'
   let at = text.indexOf('\r\n')
   const first = at === -1 ? text : text.slice(0, at)
   const line = first === USUAL_LINE ? null : REQUEST_LINE.exec(first)
   if (line === null && first !== USUAL_LINE) return 'malformed'
-  const fields: string[] = []
+  const values: string[] = []
   const framing: Framing = { length: null, encoding: null, connection: '', expect: null }
+  /** Null for as long as they are the names of the request before. */
+  let other: string[] | null = null
   while (at !== -1) {
+    if (values.length >= limits.httpHeaderFields) return 'too-many-fields'
     const from = at + 2
     at = text.indexOf('\r\n', from)
     const end = at === -1 ? text.length : at
-    const colon = text.indexOf(':', from)
-    if (colon === -1 || colon >= end) return 'malformed'
-    const name = nameOf(text.slice(from, colon))
-    if (name === null) return 'malformed'
-    const value = trimmed(text, colon + 1, end)
-    if (!frames(framing, name, value)) return 'malformed'
-    if (fields.length >= 2 * limits.httpHeaderFields) return 'too-many-fields'
-    fields.push(name, value)
+    let raw = last.raw[values.length]
+    if (raw === undefined || !text.startsWith(raw, from)) {
+      const colon = text.indexOf(':', from)
+      const found = colon === -1 || colon >= end ? null : nameOf(text.slice(from, colon))
+      if (found === null) return 'malformed'
+      raw = found
+      other ??= last.raw.slice(0, values.length)
+    }
+    other?.push(raw)
+    const value = trimmed(text, from + raw.length, end)
+    if (!frames(framing, raw, value)) return 'malformed'
+    values.push(value)
   }
-  return framed(framing, fields, line?.[1] ?? 'POST', line?.[2] ?? '/', line?.[3] !== '0')
+  const names = other === null && values.length === last.raw.length ? last : headNames(other ?? last.raw.slice(0, values.length))
+  return framed(framing, names, values, line)
 }
 
 /** Without spaces and tabs around it. */
@@ -81,29 +89,30 @@ function trimmed(text: string, start: number, stop: number): string {
 }
 
 /** False: a field that frames came twice. */
-function frames(f: Framing, name: string, value: string): boolean {
-  switch (name) {
-    case 'content-length':
-      if (f.length !== null) return false
-      f.length = value
+function frames(f: Framing, raw: string, value: string): boolean {
+  switch (raw.length) {
+    case 'connection:'.length:
+      if (isNamed(raw, 'connection:')) f.connection += `,${value}`
       return true
-    case 'transfer-encoding':
-      if (f.encoding !== null) return false
-      f.encoding = value
-      return true
-    case 'expect':
-      if (f.expect !== null) return false
-      f.expect = value
-      return true
-    case 'connection':
-      f.connection += `,${value}`
-      return true
+    case 'expect:'.length:
+      return !isNamed(raw, 'expect:') || once(f, 'expect', value)
+    case 'content-length:'.length:
+      return !isNamed(raw, 'content-length:') || once(f, 'length', value)
+    case 'transfer-encoding:'.length:
+      return !isNamed(raw, 'transfer-encoding:') || once(f, 'encoding', value)
     default:
       return true
   }
 }
+const isNamed = (raw: string, name: string): boolean => raw === name || raw.toLowerCase() === name
+function once(f: Framing, which: 'length' | 'encoding' | 'expect', value: string): boolean {
+  if (f[which] !== null) return false
+  f[which] = value
+  return true
+}
 
-function framed(f: Framing, fields: readonly string[], method: string, url: string, http11: boolean): Head | HeadFault {
+function framed(f: Framing, names: HeadNames, values: readonly string[], line: RegExpExecArray | null): Head | HeadFault {
+  const http11 = line?.[3] !== '0'
   let length: number | null = 0
   if (f.encoding !== null) {
     if (f.length !== null || !http11 || f.encoding.toLowerCase() !== 'chunked') return 'malformed'
@@ -116,5 +125,5 @@ function framed(f: Framing, fields: readonly string[], method: string, url: stri
   const close = options.includes('close') || (!http11 && !options.includes('keep-alive'))
   // an expectation that is not known is as good as none: RFC 9110 §10.1.1 allows to answer it 417, and nobody sends one
   const expects = http11 && f.expect?.toLowerCase() === '100-continue'
-  return { method, url, fields, length, close, expects }
+  return { method: line?.[1] ?? 'POST', url: line?.[2] ?? '/', names, values, length, close, expects }
 }

@@ -1,5 +1,6 @@
 import { limits } from '../../limits.ts'
 import { ApiError } from '../errors.ts'
+import { headNames, type HeadNames } from '../head-names.ts'
 import { ChunkReader } from './chunks.ts'
 import { parseHead, type Head } from './head.ts'
 import type { Answer, BodyReader, Wire } from './wire.ts'
@@ -66,6 +67,8 @@ export class Http1 implements Wire {
   /** When the phase began. */
   #since: number
   #head: Head | null = null
+  /** Of this request, and most likely of the next one. */
+  #names: HeadNames = headNames([])
   #reader: BodyReader | null = null
   /** The request was answered before its body was complete. */
   #refused = false
@@ -94,8 +97,11 @@ export class Http1 implements Wire {
   get url(): string {
     return this.#head?.url ?? ''
   }
-  get fields(): readonly string[] {
-    return this.#head?.fields ?? []
+  get names(): HeadNames {
+    return this.#names
+  }
+  get values(): readonly string[] {
+    return this.#head?.values ?? []
   }
 
   /** Where the next bytes may be read into, if they can only be the body's. */
@@ -155,10 +161,11 @@ export class Http1 implements Wire {
     const end = bytes.indexOf(END_OF_HEAD, at)
     if ((end === -1 ? bytes.length : end) - at > limits.httpHeaderBytes) return this.#refuse(headTooLarge(), bytes.length)
     if (end === -1) return at
-    const head = parseHead(bytes.toString('latin1', at, end))
+    const head = parseHead(bytes.toString('latin1', at, end), this.#names)
     if (head === 'malformed') return this.#refuse(malformed(), bytes.length)
     if (head === 'too-many-fields') return this.#refuse(headTooLarge(), bytes.length)
     this.#head = head
+    this.#names = head.names
     this.#close = head.close
     this.#left = head.length ?? 0
     this.#chunks = head.length === null ? new ChunkReader() : null

@@ -1,6 +1,7 @@
 import * as http2 from 'node:http2'
 import type { Server } from 'node:net'
 import { limits } from '../../limits.ts'
+import { headNames, type HeadNames } from '../head-names.ts'
 import type { Answer, BodyReader, Wire } from './wire.ts'
 
 /** Windows: large enough for a full batch in one round trip on a local network, small enough that unread bodies stay bounded. */
@@ -32,7 +33,8 @@ export function http2Server(idleMs: number, begin: (wire: Wire) => BodyReader): 
 class Http2Wire implements Wire {
   readonly method: string
   readonly url: string
-  readonly fields: readonly string[]
+  readonly names: HeadNames
+  readonly values: readonly string[]
   readonly #req: http2.Http2ServerRequest
   readonly #res: http2.Http2ServerResponse
   readonly #proceed: (() => void) | undefined
@@ -43,7 +45,9 @@ class Http2Wire implements Wire {
   constructor(req: http2.Http2ServerRequest, res: http2.Http2ServerResponse, proceed: (() => void) | undefined) {
     this.method = req.method ?? ''
     this.url = req.url ?? ''
-    this.fields = req.rawHeaders
+    const { rawHeaders } = req // names and values in turn
+    this.names = headNames(rawHeaders.filter((_, i) => i % 2 === 0).map((name) => `${name}:`))
+    this.values = rawHeaders.filter((_, i) => i % 2 === 1)
     this.#req = req
     this.#res = res
     this.#proceed = proceed

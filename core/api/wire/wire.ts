@@ -1,4 +1,5 @@
 import type { ApiError } from '../errors.ts'
+import type { HeadNames } from '../head-names.ts'
 
 /** The answer to one request, before it is put into the words of its protocol. */
 export interface Answer {
@@ -7,7 +8,7 @@ export interface Answer {
   /** JSON, as text or as its bytes. */
   readonly body: string | Uint8Array
   /** Set for refusals: their code and Retry-After are headers. */
-  readonly error?: ApiError
+  readonly error: ApiError | undefined
   /** The connection ends with this answer (HTTP/1.1; on HTTP/2 it is left open). */
   readonly close: boolean
 }
@@ -20,8 +21,9 @@ export interface Wire {
   readonly method: string
   /** As sent: path and query. */
   readonly url: string
-  /** Names, in lower case, and values in turn, as they came. */
-  readonly fields: readonly string[]
+  readonly names: HeadNames
+  /** values[i] belongs to name i. */
+  readonly values: readonly string[]
   /** The reader takes the body from now on. A client that waits to be asked (Expect: 100-continue) is asked. */
   receive(): void
   /** What still comes of the body is thrown away, up to limits.httpDiscardBytes: the client must see the answer, not a reset. */
