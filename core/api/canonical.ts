@@ -4,7 +4,8 @@ import type { RequestHead } from './request.ts'
 export interface Signed {
   /** As SignedHeaders has them. */
   readonly list: string
-  readonly names: readonly string[]
+  /** Each name with its colon. */
+  readonly starts: readonly string[]
   /** Where each of them stands in the head. */
   readonly places: readonly number[]
 }
@@ -23,8 +24,8 @@ export function canonicalRequest(head: Pick<RequestHead, 'method' | 'url' | 'val
     const path = at === -1 ? url : url.slice(0, at)
     text = `${head.method}\n${canonicalPath(path)}\n${at === -1 ? '' : canonicalQuery(url.slice(at + 1))}\n`
   }
-  const { names, places } = signed
-  for (let i = 0; i < names.length; i++) text += `${names[i]}:${canonicalValue(head.values[places[i] ?? -1] ?? '')}\n`
+  const { starts, places } = signed
+  for (let i = 0; i < starts.length; i++) text += (starts[i] ?? '') + canonicalValue(head.values[places[i] ?? 0] ?? '') + '\n'
   return `${text}\n${signed.list}\n${bodyHash}`
 }
 

@@ -1,31 +1,21 @@
 import { limits } from '../limits.ts'
 
-/** Headers that the front door acts on. */
-export type Field =
-  | 'host'
-  | 'authorization'
-  | 'target'
-  | 'contentType'
-  | 'contentLength'
-  | 'amzDate'
-  | 'date'
-  | 'securityToken'
-  | 'contentSha256'
+/** Headers that the front door acts on. A second copy of one of them, or of any x-amz-*, is refused: which one was signed? */
+const fields = {
+  host: 'host',
+  authorization: 'authorization',
+  target: 'x-amz-target',
+  contentType: 'content-type',
+  contentLength: 'content-length',
+  amzDate: 'x-amz-date',
+  date: 'date',
+  securityToken: 'x-amz-security-token',
+  contentSha256: 'x-amz-content-sha256',
+} as const
+export type Field = keyof typeof fields
 
-/** A second copy of one of them, or of any x-amz-*, is refused: which one was signed? */
-const fields: ReadonlyMap<string, Field> = new Map([
-  ['host', 'host'],
-  ['authorization', 'authorization'],
-  ['x-amz-target', 'target'],
-  ['content-type', 'contentType'],
-  ['content-length', 'contentLength'],
-  ['x-amz-date', 'amzDate'],
-  ['date', 'date'],
-  ['x-amz-security-token', 'securityToken'],
-  ['x-amz-content-sha256', 'contentSha256'],
-] as const)
-
-export const mustBeSingle = (name: string): boolean => fields.has(name) || name.startsWith('x-amz-')
+const single: ReadonlySet<string> = new Set(Object.values(fields))
+export const mustBeSingle = (name: string): boolean => single.has(name) || name.startsWith('x-amz-')
 
 /**
  * The names of a head, in their order. A client sends the same ones with every request, so what follows from the names alone is found once:
@@ -36,8 +26,8 @@ export interface HeadNames {
   readonly raw: readonly string[]
   /** In lower case. */
   readonly names: readonly string[]
-  /** Which field value i is. */
-  readonly fields: readonly (Field | null)[]
+  /** Which value is that of a field; their number when there is none. */
+  readonly at: Readonly<Record<Field, number>>
   /** No name came twice, and none is a pseudo header of HTTP/2. */
   readonly plain: boolean
 }
@@ -51,8 +41,13 @@ export function headNames(raw: readonly string[]): HeadNames {
   if (known !== undefined) return known
   const names = raw.map((r) => r.slice(0, -1).toLowerCase())
   const plain = new Set(names).size === names.length && !names.some((n) => n.startsWith(':'))
-  const made = { raw, names, fields: names.map((n) => fields.get(n) ?? null), plain }
+  const made = { raw, names, at: placesOf(names), plain }
   if (seen.size >= limits.httpKnownHeads) seen.clear()
   seen.set(key, made)
   return made
+}
+
+export function placesOf(names: readonly string[]): Readonly<Record<Field, number>> {
+  const place = (name: string): number => (names.includes(name) ? names.indexOf(name) : names.length)
+  return Object.fromEntries(Object.entries(fields).map(([field, name]) => [field, place(name)])) as Record<Field, number>
 }

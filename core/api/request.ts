@@ -1,5 +1,5 @@
 import { ApiError } from './errors.ts'
-import { mustBeSingle, type HeadNames } from './head-names.ts'
+import { mustBeSingle, placesOf, type HeadNames } from './head-names.ts'
 
 /**
  * What is known of a request before its body: the headers as they came, looked at once. Only the headers that the front door acts on
@@ -25,45 +25,46 @@ export interface RequestHead {
   readonly contentSha256: string | undefined
 }
 
-type Mutable<T> = { -readonly [K in keyof T]: T[K] }
-
 /**
  * Takes the head apart. Of HTTP/2 it has pseudo headers, where `:authority` is the host. Throws ApiError for a header that came twice and
  * must not: which one was signed (security.md §2.1)?
  */
 export function readHead(method: string, url: string, names: HeadNames, values: readonly string[]): RequestHead {
-  const head: Mutable<RequestHead> = {
+  if (names.plain) return headOf(method, url, names, names, values)
+  const joined = join(names, values)
+  return headOf(method, url, null, { names: joined.names, at: placesOf(joined.names) }, joined.values)
+}
+
+function headOf(
+  method: string,
+  url: string,
+  like: HeadNames | null,
+  { names, at }: Pick<HeadNames, 'names' | 'at'>,
+  values: readonly string[],
+): RequestHead {
+  return {
     method,
     url,
-    like: null,
-    names: names.names,
+    like,
+    names,
     values,
-    host: undefined,
-    authorization: undefined,
-    target: undefined,
-    contentType: undefined,
-    contentLength: undefined,
-    amzDate: undefined,
-    date: undefined,
-    securityToken: undefined,
-    contentSha256: undefined,
+    host: values[at.host],
+    authorization: values[at.authorization],
+    target: values[at.target],
+    contentType: values[at.contentType],
+    contentLength: values[at.contentLength],
+    amzDate: values[at.amzDate],
+    date: values[at.date],
+    securityToken: values[at.securityToken],
+    contentSha256: values[at.contentSha256],
   }
-  if (names.plain) head.like = names
-  else join(head, names, values)
-  const { fields } = names
-  for (let i = 0; i < fields.length; i++) {
-    const field = fields[i]
-    if (field !== null && field !== undefined) head[field] = values[i]
-  }
-  return head
 }
 
 /** The names without pseudo headers and doubles, the values of harmless doubles joined. */
-function join(head: Mutable<RequestHead>, given: HeadNames, all: readonly string[]): void {
+function join(given: HeadNames, all: readonly string[]): { names: string[]; values: string[] } {
   const names: string[] = []
   const values: string[] = []
   let authority: string | undefined
-  let host: string | undefined
   for (const [i, name] of given.names.entries()) {
     const value = all[i] ?? ''
     if (name.startsWith(':')) {
@@ -78,18 +79,15 @@ function join(head: Mutable<RequestHead>, given: HeadNames, all: readonly string
     }
     names.push(name)
     values.push(value)
-    if (name === 'host') host = value
   }
-  if (authority !== undefined) {
-    if (host !== undefined && host !== authority) throw duplicate('host')
-    if (host === undefined) {
-      names.push('host')
-      values.push(authority)
-      head.host = authority
-    }
+  if (authority === undefined) return { names, values }
+  const host = values[names.indexOf('host')]
+  if (host !== undefined && host !== authority) throw duplicate('host')
+  if (host === undefined) {
+    names.push('host')
+    values.push(authority)
   }
-  head.names = names
-  head.values = values
+  return { names, values }
 }
 
 function duplicate(name: string): ApiError {

@@ -355,7 +355,11 @@ describe('canonical form', () => {
     ]) // prettier-ignore
     const names = ['content-type', 'host', 'x-amz-date']
     const empty = createHash('sha256').update('').digest('hex')
-    const text = canonicalRequest(head, { list: names.join(';'), names, places: names.map((n) => head.names.indexOf(n)) }, empty)
+    const text = canonicalRequest(
+      head,
+      { list: names.join(';'), starts: names.map((n) => `${n}:`), places: names.map((n) => head.names.indexOf(n)) },
+      empty,
+    )
     expect(createHash('sha256').update(text).digest('hex')).toBe('f536975d06c0309214f805bb90ccff089219ecd68b2577efef23edd43b7e1a59')
   })
   test.each([

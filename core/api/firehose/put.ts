@@ -30,17 +30,18 @@ export function parsePut(body: Uint8Array, kind: 'record' | 'batch'): PutInput {
   return put
 }
 
-const prefixes = new Map<string, string>()
+const prefixes = new Map<string, string[]>()
 /** Opaque and unique: where the record is stored. The topic's id names the stream for ever, so an id never repeats. */
 function recordIdPrefix(topicId: string, shard: number): string {
+  const known = prefixes.get(topicId)?.[shard]
+  if (known !== undefined) return known
   const key = `${topicId}/${shard}/`
-  let p = prefixes.get(key)
-  if (p === undefined) {
-    p = Buffer.from(key.padEnd(Math.ceil(key.length / 3) * 3, '/')).toString('base64')
-    if (prefixes.size >= limits.authDecisions) prefixes.clear()
-    prefixes.set(key, p)
-  }
-  return p
+  const prefix = Buffer.from(key.padEnd(Math.ceil(key.length / 3) * 3, '/')).toString('base64')
+  if (prefixes.size >= limits.authDecisions) prefixes.clear()
+  const ofTopic = prefixes.get(topicId) ?? []
+  ofTopic[shard] = prefix
+  prefixes.set(topicId, ofTopic)
+  return prefix
 }
 /** 11 digits hold every safe integer in base 36. */
 const ID_DIGITS = 11

@@ -104,7 +104,9 @@ function frames(f: Framing, raw: string, value: string): boolean {
       return true
   }
 }
-const isNamed = (raw: string, name: string): boolean => raw === name || raw.toLowerCase() === name
+/** Both are as long. */
+const isNamed = (raw: string, name: string): boolean =>
+  (raw.charCodeAt(0) | 0x20) === name.charCodeAt(0) && (raw === name || raw.toLowerCase() === name)
 function once(f: Framing, which: 'length' | 'encoding' | 'expect', value: string): boolean {
   if (f[which] !== null) return false
   f[which] = value
