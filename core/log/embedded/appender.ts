@@ -1,8 +1,9 @@
 /**
- * The one writer of a stream. Puts wait in the order of their arrival while a transaction is made durable; then all of
- * them go into the next one, the puts of a partition merged into rows. Puts that came while a transaction was under way tell that more are on their
- * way: the next one then lingers. A put that finds the writer idle, or writers that wait for their answers before they
- * put again, never wait (measured: lingering there gathers nothing, and 64 such writers fall from 63,000 to 33,000 a second).
+ * The one writer of a stream. Puts wait in the order of their arrival while a transaction is made durable; then all of them go into the
+ * next one, the puts of a partition merged into rows. Writers that have just been answered are likely to put again: the next transaction
+ * waits until as many puts are there as the last one had and as came during it, for the linger time at most. Measured with 64 connections
+ * that wait for their answers: without it they fall apart into two groups, 32 puts a transaction; with it all go into one, at a seventh
+ * more puts a second. A lone writer never waits.
  */
 import type { RecordBatch } from '../../sdk/batch.ts'
 import { AppendError } from '../../sdk/log.ts'
@@ -58,10 +59,8 @@ export class Appender {
   #queue: Put[] = []
   #pendingBytes = 0
   #running: Promise<void> | null = null
-  #lastStart = -Infinity
-  #writing = false
-  /** Puts came while the last transaction was under way. */
-  #more = false
+  /** Puts that are likely to come together: those of the last transaction and those that came during it. */
+  #likely = 0
   #wake: (() => void) | null = null
   #closed: AppendError | null = null
   /** One listener for all puts of a signal: those of an API come a thousand to one. */
@@ -78,9 +77,8 @@ export class Appender {
     return new Promise((resolve, reject) => {
       if (!this.#watched.has(signal)) this.#watch(signal)
       this.#queue.push({ partition, batch, bytes, signal, resolve, reject })
-      this.#more ||= this.#writing
       this.#pendingBytes += bytes
-      if (this.#pendingBytes >= limits.logFlushBytes) this.#wake?.()
+      if (this.#wake !== null && this.#enough()) this.#wake()
       this.#running ??= this.#run()
     })
   }
@@ -138,22 +136,22 @@ export class Appender {
       await this.#gather()
       const puts = this.#take()
       if (puts.length > 0) await this.#write(puts)
+      this.#likely = puts.length + this.#queue.length
     }
     this.#running = null
   }
 
-  /** Lets the puts of this turn of the event loop in, and lingers where that gathers more. */
+  /** Lets the puts of this turn of the event loop in, and waits for those that are likely to come. */
   async #gather(): Promise<void> {
     await new Promise<void>((r) => void setImmediate(r))
-    const wait = this.#lastStart + this.#c.lingerMs - this.#c.clock.monotonic()
-    if (this.#more && wait > 0 && this.#pendingBytes < limits.logFlushBytes && this.#closed === null) {
-      const enough = new AbortController()
-      this.#wake = () => enough.abort()
-      await this.#c.clock.sleep(wait, enough.signal).catch(() => {}) // aborted = there is enough
-      this.#wake = null
-    }
-    this.#lastStart = this.#c.clock.monotonic()
-    this.#more = false
+    if (this.#enough() || this.#closed !== null) return
+    const enough = new AbortController()
+    this.#wake = () => enough.abort()
+    await this.#c.clock.sleep(this.#c.lingerMs, enough.signal).catch(() => {}) // aborted = there is enough
+    this.#wake = null
+  }
+  #enough(): boolean {
+    return this.#queue.length >= this.#likely || this.#pendingBytes >= limits.logFlushBytes
   }
 
   #take(): Put[] {
@@ -176,15 +174,12 @@ export class Appender {
       for (const s of shares.values()) this.#closeRow(s, ops, rows)
       // no other write of rows is under way, and the transaction holds only while this daemon's boot epoch stands in the
       // environment: so the offsets above are those of the write transaction itself
-      this.#writing = true
       await this.#c.env.write(ops)
       this.#mustBeSound('unknown')
     } catch (e) {
       const error = this.#failed(e)
       for (const put of puts) this.#settle(put, () => put.reject(error))
       return
-    } finally {
-      this.#writing = false
     }
     // after a failed write nobody knows who still looks there: those rows are left to the collector
     for (const row of rows) memory.give(row)
