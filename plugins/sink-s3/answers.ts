@@ -103,7 +103,7 @@ interface Known {
 }
 interface Errors {
   readonly known: Known
-  retry(text: string): Error
+  readonly retry: (text: string) => Error
 }
 
 function fail(error: Error): Verdict {

@@ -64,6 +64,8 @@ export class World {
   readonly events: HydrantEvent[] = []
   /** Set by a test: what the next store call does. */
   storeFault: (call: { op: 'put' | 'head'; key: string; life: Life }) => StoreFault = () => null
+  /** How long after its failure a `late` put shows. */
+  lateMs: () => number = () => this.random.int(PUT_TIMEOUT_MS)
   saveFault: (life: Life) => { result: Saved; apply: boolean; delayMs: number } = () => ({ result: 'saved', apply: true, delayMs: 1 })
   /** Called when a fail point is reached; true = the process dies here. */
   crash: (point: string, life: Life) => boolean = () => false
@@ -217,7 +219,7 @@ export class Life {
           world.objects.set(o.key, { bytes: Buffer.concat(chunks), metadata: o.metadata, by: this.n })
         }
         if (fault === 'late') {
-          world.clock.timer(world.random.int(PUT_TIMEOUT_MS), show)
+          world.clock.timer(world.lateMs(), show)
           throw new RetryableError('Reset', 'the connection was reset')
         }
         await world.clock.sleep(1 + world.random.int(20))
