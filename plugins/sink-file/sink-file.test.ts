@@ -77,32 +77,34 @@ describe('conformance', () => {
   registerSinkCases(test, { name: 'file', make: harness, sizes: [0, 1, 1024 * 1024 - 1, 1024 * 1024, 1024 * 1024 + 1, 20_000_000] })
 })
 
+const systemError = (code: string, syscall: string): Error => Object.assign(new Error(code), { code, syscall })
+const putWith = (change: Partial<FileSystem>): Promise<unknown> =>
+  sinkAt(root, hostWith(change)).put(outObject('a/b', bodyOf(10)), attemptContext())
+
 describe('what an error says of the object', () => {
   const real = realHost().fs
-  const error = (code: string, syscall: string): Error => Object.assign(new Error(code), { code, syscall })
-  const put = (change: Partial<FileSystem>): Promise<unknown> =>
-    sinkAt(root, hostWith(change)).put(outObject('a/b', bodyOf(10)), attemptContext())
   /** The third link gives the object its name. */
   const objectLink = (code: string): FileSystem['link'] => {
     let n = 0
-    return (from, to) => (++n === 3 ? Promise.reject(error(code, 'link')) : real.link(from, to))
+    return (from, to) => (++n === 3 ? Promise.reject(systemError(code, 'link')) : real.link(from, to))
   }
   test('its name was refused: it does not stand there', async () => {
-    await expect(put({ link: objectLink('EDQUOT') })).rejects.toMatchObject({ code: 'File.DiskFull', applied: 'no' })
+    await expect(putWith({ link: objectLink('EDQUOT') })).rejects.toMatchObject({ code: 'File.DiskFull', applied: 'no' })
     expect(existsSync(join(root, 'a/b'))).toBe(false)
   })
   test('its folder could not be made: it does not stand there', async () => {
-    const mkdir: FileSystem['mkdir'] = (path) => (path === join(root, 'a') ? Promise.reject(error('EACCES', 'mkdir')) : real.mkdir(path))
-    await expect(put({ mkdir })).rejects.toMatchObject({ code: 'File.AccessDenied', applied: 'no' })
+    const folder = join(root, 'a')
+    const mkdir: FileSystem['mkdir'] = (path) => (path === folder ? Promise.reject(systemError('EACCES', 'mkdir')) : real.mkdir(path))
+    await expect(putWith({ mkdir })).rejects.toMatchObject({ code: 'File.AccessDenied', applied: 'no' })
   })
   test('it has its name, and that could not be synced: it may stand there', async () => {
     const syncDir: FileSystem['syncDir'] = (path) =>
-      path === join(root, 'a') ? Promise.reject(error('ENOSPC', 'fsync')) : real.syncDir(path)
-    await expect(put({ syncDir })).rejects.toMatchObject({ applied: 'unknown' })
+      path === join(root, 'a') ? Promise.reject(systemError('ENOSPC', 'fsync')) : real.syncDir(path)
+    await expect(putWith({ syncDir })).rejects.toMatchObject({ applied: 'unknown' })
     expect(existsSync(join(root, 'a/b'))).toBe(true)
   })
   test('a disk that fails does not say', async () => {
-    await expect(put({ link: objectLink('EIO') })).rejects.toMatchObject({ applied: 'unknown' })
+    await expect(putWith({ link: objectLink('EIO') })).rejects.toMatchObject({ applied: 'unknown' })
   })
 })
 

@@ -149,25 +149,30 @@ test('Retry-After is obeyed', async () => {
   expect(at[1]! - at[0]!).toBeGreaterThanOrEqual(7_000)
 })
 
+const noted = async (work: (n: number, c: AttemptContext) => Promise<string>): Promise<number[]> => {
+  const b = bench()
+  const at: number[] = []
+  let n = 0
+  const o = { ...O, inDoubt: (endedAt: number) => void at.push(endedAt) }
+  await b.clock.drive(
+    attempts(b.handle(), b.scope(), o, (c) => work(++n, c)),
+    60_000,
+  )
+  return at
+}
+const once = (e: Error, acts: boolean) => async (n: number, c: AttemptContext) => {
+  if (acts) await c.effect()
+  if (n === 1) throw e
+  return 'yes'
+}
+const hangs = async (n: number, c: AttemptContext): Promise<string> => {
+  await c.effect()
+  return n === 1 ? new Promise(() => {}) : 'yes'
+}
+
 describe('what may have been applied', () => {
-  const noted = async (work: (n: number, c: AttemptContext) => Promise<string>): Promise<number[]> => {
-    const b = bench()
-    const at: number[] = []
-    let n = 0
-    const o = { ...O, inDoubt: (endedAt: number) => void at.push(endedAt) }
-    await b.clock.drive(
-      attempts(b.handle(), b.scope(), o, (c) => work(++n, c)),
-      60_000,
-    )
-    return at
-  }
   const no = new RetryableError('Refused', 'no', { applied: 'no' })
   const unknown = new RetryableError('Reset', 'no answer')
-  const once = (e: Error, acts: boolean) => async (n: number, c: AttemptContext) => {
-    if (acts) await c.effect()
-    if (n === 1) throw e
-    return 'yes'
-  }
   test('an attempt that failed without an answer, after its effect() had resolved', async () => {
     expect((await noted(once(unknown, true))).length).toBe(1)
   })
@@ -179,10 +184,6 @@ describe('what may have been applied', () => {
     expect(await noted(once(unknown, false))).toEqual([])
   })
   test('an attempt that hangs after its effect(), at its time-out', async () => {
-    const hangs = async (n: number, c: AttemptContext): Promise<string> => {
-      await c.effect()
-      return n === 1 ? new Promise(() => {}) : 'yes'
-    }
     expect(await noted(hangs)).toEqual([1000])
   })
 })

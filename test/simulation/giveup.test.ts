@@ -93,15 +93,16 @@ test('a put that comes to stand after the sink has said "not there" is waited fo
   audit(w, all)
 })
 
+async function killed(point: string, seed: number): Promise<{ w: World; all: string[] }> {
+  const { w, all } = start(seed, 60)
+  let seen = 0
+  w.crash = (p, life) => life.n === 1 && p === point && ++seen === 2
+  expect(await live(w)).toBe('died')
+  expect(parseNote(w.committed?.note ?? '').cuts.length).toBeGreaterThan(0)
+  return { w, all }
+}
+
 describe('a recovered cut', () => {
-  async function killed(point: string, seed: number): Promise<{ w: World; all: string[] }> {
-    const { w, all } = start(seed, 60)
-    let seen = 0
-    w.crash = (p, life) => life.n === 1 && p === point && ++seen === 2
-    expect(await live(w)).toBe('died')
-    expect(parseNote(w.committed?.note ?? '').cuts.length).toBeGreaterThan(0)
-    return { w, all }
-  }
   for (const point of ['object.put.before', 'object.put.after']) {
     test(`killed at ${point}: not given up while the sink refuses, for it may stand there`, async () => {
       const { w, all } = await killed(point, 4)
