@@ -254,6 +254,7 @@ async function giveUp(j: DeliverJob, plan: readonly Planned[], doubt: Doubt): Pr
   const anchor = plan.find((p) => p.kind === 'anchor')
   await x.host.failpoint('decide.before')
   const stored = anchor && doubt.any ? await learn(j, anchor, doubt) : null
+  x.progress({ reason: null })
   if (anchor && stored) {
     if (!judge(j, anchor, stored)) return { kind: 'conflict', conflict: { key: anchor.object.key, stored } }
     return { kind: 'done', created: false, objects: plan.length, storedBytes: anchor.object.size }
