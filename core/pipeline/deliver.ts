@@ -284,7 +284,8 @@ async function learn(j: DeliverJob, { handle, object: { key } }: Planned, doubt:
     for (;;) {
       let askedAt = 0
       const stored = await attempts(handle, scope, o, async (c) => {
-        await handle.sink.abortUploads(key, c)
+        const count = await handle.sink.abortUploads(key, c)
+        if (count > 0) x.events.emit({ type: 'uploads.aborted', pipeline: x.pipeline, shard: x.lane.shard, key, count })
         askedAt = clock.monotonic()
         return handle.sink.head(key, c)
       })

@@ -12,7 +12,7 @@ export interface Logger {
 
 /** What a sink is told about one attempt. Made by core/delivery, one per attempt. */
 export interface AttemptContext {
-  /** Aborted at the attempt's deadline, when the lease ends, and on shutdown. */
+  /** Aborted at the attempt's deadline, when the lease ends, and on shutdown. Nothing is sent after it: core counts on that when it gives a cut up. */
   readonly signal: AbortSignal
   /** 1 for the first. */
   readonly attempt: number
