@@ -87,8 +87,6 @@ export const limits = {
   memoryBytes: 256 * MiB,
   /** One piece: what a lane reads, copies and compresses at once. */
   pieceBytes: MiB,
-  /** Reserved for every lane, so that none starves (row 22). */
-  laneReserveBytes: 2 * MiB,
   openCutsPerLane: 16,
   noteChars: 3_500, // of Kafka's 4,096
   readWaitMs: 1_000,
@@ -135,4 +133,3 @@ holds('largest log row ≤ transaction of the log', limits.logRowBytes <= limits
 holds('transaction of the log ≤ records waiting for the disk', limits.logTransactionBytes <= limits.logPendingBytes)
 holds('base64 of a put batch ≤ HTTP body', (limits.putBatchBytes * 4) / 3 + limits.putBatchRecords * 16 < limits.httpBodyBytes)
 holds('HTTP body ≤ bodies in flight', limits.httpBodyBytes <= limits.httpInFlightBytes)
-holds('lane reserve ≤ memory', limits.laneReserveBytes <= limits.memoryBytes)

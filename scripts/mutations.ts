@@ -130,6 +130,16 @@ const MUTATIONS: readonly Mutation[] = [
       },
     ],
   },
+  {
+    invariant: 'I17',
+    what: 'a cut is given up without proof that nothing of it stands',
+    edits: [{ file: DELIVER, from: 'anchor && doubt.any ? await learn(', to: 'anchor && !plan ? await learn(' }, silence(DELIVER, 'I17')],
+  },
+  {
+    invariant: 'I17',
+    what: 'what got no answer counts as over at once',
+    edits: [{ file: 'core/pipeline/doubt.ts', from: 'endedAt + this.#lifeMs', to: 'endedAt' }],
+  },
 ]
 
 const TESTS = ['test/simulation', 'test/pipeline', 'test/delivery']

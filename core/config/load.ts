@@ -158,12 +158,13 @@ function checkAdmin(raw: RawConfig, api: ApiConfig | null, r: Reporter, out: Fin
   return listen
 }
 
-/** Every lane holds a piece or two at once: too many lanes for the budget wait for each other. */
+/** A lane holds a piece that it reads and one that it encodes: too many lanes for the budget wait for each other. */
+const LANE_BYTES = 2 * limits.pieceBytes
 function checkMemory(raw: RawConfig, r: Reporter, out: Findings): void {
   const lanes = Object.values(raw.pipelines).reduce((n, p) => n + p.source.direct_put.shards * (p.backup?.records === 'all' ? 2 : 1), 0)
-  const wanted = lanes * limits.laneReserveBytes
+  const wanted = lanes * LANE_BYTES
   if (wanted <= raw.limits.memory) return
-  const each = showSize(limits.laneReserveBytes)
+  const each = showSize(LANE_BYTES)
   out.warnings.push(
     r.value(
       ['limits', 'memory'],

@@ -146,7 +146,10 @@ export const sinkShape = {
     .strictObject({
       duration: duration({ min: 0, max: 365 * DAY })
         .optional()
-        .meta({ description: 'After so long a batch is given up to the backup. Left out: never, the pipeline waits.' }),
+        .meta({
+          description:
+            'After so long a batch is given up to the backup, as soon as it is known that the sink does not have it. Left out: never, the pipeline waits.',
+        }),
       base: duration({ min: 1, max: HOUR })
         .prefault(`${limits.retryBaseMs}ms`)
         .meta({ description: 'First wait; it doubles, with full jitter.' }),

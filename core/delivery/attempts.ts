@@ -1,10 +1,10 @@
 import type { AttemptContext, Logger, ObjectSink } from '../sdk/sink.ts'
 import type { Host } from '../sdk/host.ts'
-import { errorCode, errorKind, errorMessage, LeaseLostError, RetryableError } from '../sdk/errors.ts'
+import { errorApplied, errorCode, errorKind, errorMessage, LeaseLostError, RetryableError } from '../sdk/errors.ts'
 import type { Lease } from '../sdk/log.ts'
 import { limits } from '../limits.ts'
 import type { Events } from '../telemetry/events.ts'
-import type { Breaker, Slots } from './breaker.ts'
+import { nap, type Breaker, type Slots } from './breaker.ts'
 import type { RetrySpec } from './types.ts'
 
 /** A sink with all that core wraps around it: time-out, retry with full jitter, concurrency, breaker. */
@@ -37,6 +37,10 @@ export interface EffectScope {
   readonly signal: AbortSignal
   readonly cut: AttemptContext['cut']
   readonly recovered: boolean
+  /** The lane ends softly: a back-off ends at once, and a failed attempt is followed by one more, the last. */
+  readonly drain?: AbortSignal
+  /** Somebody waits for the lane, which goes on: a back-off under way ends at once, the next one is short again. */
+  readonly hurry?: AbortSignal
   /** Waits for the cut's turn of first effects; resolves at once for later objects. */
   turn(): Promise<void>
   /** What an operator should see while attempts fail; null = the last one succeeded. */
@@ -45,50 +49,73 @@ export interface EffectScope {
   mayAct(): void
 }
 
+export interface AttemptsOptions {
+  readonly operation: string
+  /** One attempt, ms. */
+  readonly timeoutMs: number
+  /** retry.duration does not end it. */
+  readonly forever?: boolean
+  /** Called after a failed attempt whose effect may stand, or may still come to stand; `endedAt` is monotonic. */
+  readonly inDoubt?: (endedAt: number) => void
+}
+
 /**
  * Calls `work` until it resolves. Permanent and config errors and a lost lease reject at once; everything else is tried
- * again with full jitter between base and max. Waiting for the turn holds no slot and no clock.
+ * again with full jitter between base and max. Waiting for the turn holds no slot and no clock. While the lane drains nothing is
+ * waited for: an attempt that fails is followed by one more, whose error ends it, after the cuts before had their turn.
  */
-export async function attempts<T>(
-  h: SinkHandle,
-  s: EffectScope,
-  o: { operation: string; timeoutMs: number; forever?: boolean },
-  work: (c: AttemptContext) => Promise<T>,
-): Promise<T> {
+export async function attempts<T>(h: SinkHandle, s: EffectScope, o: AttemptsOptions, work: (c: AttemptContext) => Promise<T>): Promise<T> {
+  const { clock } = s.host
   let firstFailure: number | null = null
+  let inARow = 0
+  let last = false
   for (let attempt = 1; ; attempt++) {
     await h.slots.take(s.signal)
     const one = new Attempt(h, s, attempt, o.timeoutMs)
     try {
-      await h.breaker.pass(s.signal)
+      await h.breaker.pass(s.signal, s.drain)
       one.startClock()
       const result = await one.race(work(one))
       h.breaker.succeeded()
       if (attempt > 1) s.trouble?.(null)
       return result
     } catch (e) {
-      const kind = errorKind(e)
-      if (s.signal.aborted || !s.lease.live() || kind === 'lease-lost') throw s.signal.aborted ? (s.signal.reason as Error) : e
-      const final = kind === 'permanent' || kind === 'config' || isInvariant(e)
-      if (final) throw e
+      if (one.acted && errorApplied(e) !== 'no') o.inDoubt?.(clock.monotonic())
+      if (s.signal.aborted) throw s.signal.reason as Error
+      if (isFinal(e, s)) throw e
       const retryAfterMs = e instanceof RetryableError ? Math.min(e.retryAfterMs ?? 0, limits.retryAfterMs) : 0
       h.breaker.failed(retryAfterMs)
-      firstFailure ??= s.host.clock.monotonic()
-      const spent = s.host.clock.monotonic() - firstFailure
+      firstFailure ??= clock.monotonic()
+      const spent = clock.monotonic() - firstFailure
       if (!o.forever && h.retry.durationMs !== null && spent >= h.retry.durationMs) throw new RetryExhaustedError(o.operation, spent, e)
-      const cap = Math.min(h.retry.maxMs, h.retry.baseMs * 2 ** Math.min(attempt - 1, 20))
-      const delayMs = Math.max(retryAfterMs, s.host.random.float() * cap)
+      one.end()
+      if (last) {
+        await s.turn()
+        throw e
+      }
+      last = s.drain?.aborted === true
+      const delayMs = last ? 0 : backoff(h.retry, inARow++, retryAfterMs, s.host)
       const { code, message } = { code: errorCode(e), message: errorMessage(e) }
       s.events.emit({ type: 'attempt.failed', pipeline: s.pipeline, sink: h.name, operation: o.operation, attempt, code, message, delayMs })
       s.trouble?.(`${o.operation} to ${h.name}, attempt ${attempt}: ${message}`)
-      one.end()
-      await s.host.clock.sleep(delayMs, s.signal)
+      if (await nap(clock, delayMs, s.signal, [s.drain, s.hurry])) inARow = 0
+      last ||= s.drain?.aborted === true
     } finally {
       one.end()
     }
   }
 }
 
+/** Full jitter below a doubling cap, at least what the receiver asked for. */
+function backoff(retry: RetrySpec, failures: number, retryAfterMs: number, host: Host): number {
+  const cap = Math.min(retry.maxMs, retry.baseMs * 2 ** Math.min(failures, 20))
+  return Math.max(retryAfterMs, host.random.float() * cap)
+}
+
+function isFinal(e: unknown, s: EffectScope): boolean {
+  const kind = errorKind(e)
+  return kind === 'permanent' || kind === 'config' || kind === 'lease-lost' || !s.lease.live() || isInvariant(e)
+}
 function isInvariant(e: unknown): boolean {
   return e instanceof Error && e.name === 'InvariantError'
 }
@@ -105,6 +132,7 @@ class Attempt implements AttemptContext {
   #startedAt = 0
   #holdsSlot = true
   #ended = false
+  #acted = false
 
   constructor(h: SinkHandle, s: EffectScope, attempt: number, timeoutMs: number) {
     this.#h = h
@@ -117,6 +145,10 @@ class Attempt implements AttemptContext {
   }
   get signal(): AbortSignal {
     return this.#controller.signal
+  }
+  /** effect() has resolved: before it a sink makes nothing visible. */
+  get acted(): boolean {
+    return this.#acted
   }
   get recovered(): boolean {
     return this.#s.recovered
@@ -157,6 +189,7 @@ class Attempt implements AttemptContext {
     this.signal.throwIfAborted()
     if (!this.#s.lease.live()) throw new LeaseLostError(`lease ${this.#s.lease.id} has ended`)
     this.#s.mayAct()
+    this.#acted = true
   }
 
   /** A sink that ignores its signal must not hang the lane; its late answer is dropped, names keep it harmless. */

@@ -1,6 +1,22 @@
 import type { Clock } from '../sdk/host.ts'
+import { RetryableError } from '../sdk/errors.ts'
 import { limits } from '../limits.ts'
 import type { Events } from '../telemetry/events.ts'
+
+/** A wait beyond it was asked for by the target (Retry-After): a lane that ends does not sit it out. */
+const LONG_REST_MS = 1_000
+
+/** Sleeps; resolves early, with true, when one of `wake` aborts meanwhile. Rejects with the signal's reason. */
+export async function nap(clock: Clock, ms: number, signal: AbortSignal, wake: readonly (AbortSignal | undefined)[]): Promise<boolean> {
+  const woken = wake.filter((w) => w !== undefined && !w.aborted) as AbortSignal[]
+  try {
+    await clock.sleep(ms, AbortSignal.any([signal, ...woken]))
+    return false
+  } catch (e) {
+    if (signal.aborted || !woken.some((w) => w.aborted)) throw e
+    return true
+  }
+}
 
 /**
  * One per target (endpoint and bucket), shared by all lanes: after a failure only so many attempts a second pass, until
@@ -21,15 +37,21 @@ export class Breaker {
   get open(): boolean {
     return this.#open
   }
-  /** Waits for this attempt's turn. */
-  async pass(signal: AbortSignal): Promise<void> {
+  /** Waits for this attempt's turn. `ending`: once it has aborted a long rest that the target asked for rejects. */
+  async pass(signal: AbortSignal, ending?: AbortSignal): Promise<void> {
     while (this.#open) {
       const now = this.#clock.monotonic()
       if (now >= this.#nextAt) {
         this.#nextAt = now + 1000 / this.#perSecond
         return
       }
-      await this.#clock.sleep(this.#nextAt - now, signal)
+      const restMs = this.#nextAt - now
+      const long = restMs > LONG_REST_MS
+      if (long && ending?.aborted) {
+        const rest = `the target asked to be left alone for another ${Math.ceil(restMs / 1000)} s`
+        throw new RetryableError('Resting', rest, { applied: 'no' })
+      }
+      await nap(this.#clock, restMs, signal, long ? [ending] : [])
     }
     signal.throwIfAborted()
   }

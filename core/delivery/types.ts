@@ -17,7 +17,7 @@ export interface SinkSpec {
   readonly concurrency: number
 }
 export interface RetrySpec {
-  /** After so long a cut is given up to the backup; null = never. */
+  /** After so long a cut is given up to the backup, as soon as it is known that the sink does not have it; null = never. */
   readonly durationMs: number | null
   readonly baseMs: number
   readonly maxMs: number

@@ -29,6 +29,8 @@ export interface LaneContext {
   readonly signal: AbortSignal
   /** Soft end: the open cut is ended and delivered, nothing more is read. */
   readonly drain: AbortSignal
+  /** Somebody waits for the lane's end (a deletion): a back-off under way ends at once, and delivery goes on. */
+  readonly hurry: AbortSignal
   /** Deletion drains to here, then the lane ends by itself; null = for ever. */
   until(): number | null
   /** Something changed that status() shows. */
@@ -46,6 +48,8 @@ export interface LaneProgress {
   fillMs: number | null
   openCuts: number
   reason: string | null
+  /** Why a cut whose retries are over is not given up yet; shown before `reason`. */
+  doubt: string | null
   lineage: number
 }
 

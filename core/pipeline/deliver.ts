@@ -1,11 +1,13 @@
 import { CONTENT_TYPE, compressionInfo } from '../format/compression.ts'
 import { attempts, RetryExhaustedError, type EffectScope, type SinkHandle } from '../delivery/attempts.ts'
+import { nap } from '../delivery/breaker.ts'
 import type { OutObject, Stored } from '../sdk/sink.ts'
 import type { Body } from '../format/types.ts'
 import { errorCode, errorKind, errorMessage } from '../sdk/errors.ts'
 import type { LaneBook, OpenCut } from './book.ts'
 import type { Commits } from './commits.ts'
 import { LaneStoppedError, type LaneContext } from './context.ts'
+import { Doubt, lifeMs } from './doubt.ts'
 import type { Filled } from './fill.ts'
 import type { Flow } from './flow.ts'
 import { invariant } from './invariants.ts'
@@ -15,8 +17,7 @@ import { formatRuns } from './note.ts'
 const GIVEN_UP = 'delivery-failed'
 const BACKUP = 'backup'
 const REJECT_TYPES = ['decompression-failed', 'processing-failed']
-/** A body is expected to move at least so fast, beside the attempt's time-out. */
-const SLOWEST_BYTES_PER_MS = 1024
+const WAITS = 'waits to learn whether the object exists before giving up'
 
 /** What a store says stands under a name of ours, and is not what we would write. */
 export interface Conflict {
@@ -39,6 +40,8 @@ export interface DeliverJob {
   readonly recovered: boolean
   /** This lease has not created an anchor yet: look before anything (step 6). */
   readonly probation: boolean
+  /** An earlier life may have shown effects of this cut until then, monotonic ms; null = none can have. */
+  readonly actedBefore: number | null
   /** Resolves when the first effects of all cuts before are visible. */
   readonly turn: Promise<void>
 }
@@ -56,13 +59,15 @@ export async function deliver(j: DeliverJob): Promise<Delivery> {
   invariant('I1', cut.acked, () => `delivering [${cut.start}, ${cut.end}) before its entry was acknowledged`)
   if (cut.givenUp) return deliverGivenUp(j)
   const plan = planOf(j)
+  const anchor = plan.find((p) => p.kind === 'anchor')
+  const doubt = new Doubt(anchor ? lifeMs(anchor.handle, anchor.object.size) : 0, j.actedBefore)
   let created = false
   let storedBytes = 0
   try {
-    const conflict = j.probation ? await lookFirst(j, plan) : null
+    const conflict = j.probation ? await lookFirst(j, plan, doubt) : null
     if (conflict) return { kind: 'conflict', conflict }
     for (const p of plan) {
-      const put = await putOne(j, p, p.handle !== j.filled.flow.sink || !mayGiveUp(j))
+      const put = await putOne(j, p, p === anchor && mayGiveUp(j) ? doubt : null)
       if (put.conflict) return { kind: 'conflict', conflict: put.conflict }
       // the anchor, or the rejects object of a cut that delivers nothing, goes last
       created = put.created
@@ -70,7 +75,7 @@ export async function deliver(j: DeliverJob): Promise<Delivery> {
     }
   } catch (e) {
     if (!(e instanceof RetryExhaustedError)) throw e
-    return giveUp(j, plan)
+    return giveUp(j, plan, doubt)
   }
   return { kind: 'done', created, objects: plan.length, storedBytes }
 }
@@ -169,7 +174,7 @@ function mayGiveUp(j: DeliverJob): boolean {
 }
 
 /** On probation the store is asked before anything is shown to it: an earlier life may have written under these names. */
-async function lookFirst(j: DeliverJob, plan: readonly Planned[]): Promise<Conflict | null> {
+async function lookFirst(j: DeliverJob, plan: readonly Planned[], doubt: Doubt): Promise<Conflict | null> {
   const { flow, encoded } = j.filled
   const looks = plan.map((p) => ({ p, handle: p.handle, key: p.object.key }))
   // a rejects object of another outcome may stand there although this attempt rejects nothing
@@ -186,8 +191,10 @@ async function lookFirst(j: DeliverJob, plan: readonly Planned[]): Promise<Confl
     if (stored) return { key, stored, givenUp: true }
   }
   for (const { p, handle, key } of looks) {
+    const askedAt = j.x.host.clock.monotonic()
     const stored = await head(j, handle, key)
     if (stored && !judge(j, p, stored)) return { key, stored }
+    if (!stored && p.kind === 'anchor') doubt.absent(askedAt)
   }
   return null
 }
@@ -203,13 +210,14 @@ async function head(j: DeliverJob, handle: SinkHandle, key: string): Promise<Sto
   return stored
 }
 
-async function putOne(j: DeliverJob, p: Planned, forever: boolean): Promise<{ created: boolean; conflict: Conflict | null }> {
+/** `doubt`: of an object whose cut may be given up; null = it is tried for ever. */
+async function putOne(j: DeliverJob, p: Planned, doubt: Doubt | null): Promise<{ created: boolean; conflict: Conflict | null }> {
   const { x } = j
   const { handle, object } = p
   const point = p.kind === 'rejects' ? 'reject.put' : p.kind === 'backup' ? 'backup.put' : null
   if (point) await x.host.failpoint(`${point}.before`)
-  const timeoutMs = handle.timeoutMs + object.size / SLOWEST_BYTES_PER_MS
-  const put = await attempts(handle, scopeOf(j), { operation: 'put', timeoutMs, forever }, (c) => handle.sink.put(object, c))
+  const o = { operation: 'put', timeoutMs: lifeMs(handle, object.size), forever: doubt === null, inDoubt: (at: number) => doubt?.raise(at) }
+  const put = await attempts(handle, scopeOf(j), o, (c) => handle.sink.put(object, c))
   if (point) await x.host.failpoint(`${point}.after`)
   if (!put.existed) {
     const { size, records } = object
@@ -240,37 +248,58 @@ function judge(j: DeliverJob, p: Planned, stored: Stored): boolean {
   )
 }
 
-/** Step 8: giving up is written down before it acts, and never reverts. */
-async function giveUp(j: DeliverJob, plan: readonly Planned[]): Promise<Delivery> {
+/** Step 8: giving up is written down before it acts, never reverts, and is decided only where nothing of the cut can stand at the sink (I17). */
+async function giveUp(j: DeliverJob, plan: readonly Planned[], doubt: Doubt): Promise<Delivery> {
   const { x, cut, commits } = j
   const anchor = plan.find((p) => p.kind === 'anchor')
   await x.host.failpoint('decide.before')
-  const stored = anchor ? await headOnce(j, anchor) : null
+  const stored = anchor && doubt.any ? await learn(j, anchor, doubt) : null
+  x.progress({ reason: null })
   if (anchor && stored) {
     if (!judge(j, anchor, stored)) return { kind: 'conflict', conflict: { key: anchor.object.key, stored } }
     return { kind: 'done', created: false, objects: plan.length, storedBytes: anchor.object.size }
   }
+  invariant('I17', !doubt.any, () => `giving up [${cut.start}, ${cut.end}), of which an object may stand at the sink`)
   cut.givenUp = true
   await commits.save()
   await x.host.failpoint('decide.after')
   return deliverGivenUp(j)
 }
 
-/** Only what HEAD does not find goes to the backup; a sink that cannot be asked counts as "not found", and is said. */
-async function headOnce(j: DeliverJob, p: Planned): Promise<Stored | null> {
-  const { x } = j
+/**
+ * Asks for the object until it is there (resolves with it), or until the sink says that it is not there when nothing can be on its way
+ * any more (null). Uploads are aborted first: a Complete that comes late then finds nothing to complete. Says why the lane waits.
+ */
+async function learn(j: DeliverJob, { handle, object: { key } }: Planned, doubt: Doubt): Promise<Stored | null> {
+  const { x, cut } = j
+  const { clock } = x.host
+  const say = (waiting: boolean): void =>
+    x.events.emit({ type: 'cut.undecided', pipeline: x.pipeline, shard: x.lane.shard, start: cut.start, end: cut.end, key, waiting })
+  const why = (what: string | null): void => x.progress({ doubt: what === null ? WAITS : `${WAITS}: ${what}` })
+  const scope = { ...scopeOf(j, false), trouble: why }
+  const o = { operation: 'head', timeoutMs: handle.timeoutMs, forever: true }
+  say(true)
+  why(null)
   try {
-    const once: SinkHandle = { ...p.handle, retry: { ...p.handle.retry, durationMs: 0 } }
-    return await attempts(once, scopeOf(j), { operation: 'head', timeoutMs: p.handle.timeoutMs }, (c) =>
-      p.handle.sink.head(p.object.key, c),
-    )
-  } catch (e) {
-    if (!(e instanceof RetryExhaustedError)) throw e
-    x.log.warn(
-      { key: p.object.key, pipeline: x.pipeline },
-      'giving up to the backup although the sink cannot be asked: if it stored an unanswered put, the records are in both',
-    )
-    return null
+    for (;;) {
+      let askedAt = 0
+      const stored = await attempts(handle, scope, o, async (c) => {
+        const count = await handle.sink.abortUploads(key, c)
+        if (count > 0) x.events.emit({ type: 'uploads.aborted', pipeline: x.pipeline, shard: x.lane.shard, key, count })
+        askedAt = clock.monotonic()
+        return handle.sink.head(key, c)
+      })
+      if (stored) return stored
+      doubt.absent(askedAt)
+      if (!doubt.any) return null
+      const restMs = Math.max(1, doubt.settledAt - clock.monotonic())
+      why(`it is not there, but a request without an answer may be on its way for another ${Math.ceil(restMs / 1000)} s`)
+      const ending = await nap(clock, restMs, x.signal, [x.drain])
+      if (ending || x.drain.aborted) throw new Error(`${WAITS}: the lane ends before that is known`)
+    }
+  } finally {
+    x.progress({ doubt: null })
+    say(false)
   }
 }
 
@@ -291,7 +320,7 @@ async function deliverGivenUp(j: DeliverJob): Promise<Delivery> {
     })
   }
   for (const p of backups) {
-    const put = await putOne(j, p, true)
+    const put = await putOne(j, p, null)
     if (put.conflict) return { kind: 'conflict', conflict: put.conflict }
     storedBytes += p.object.size
   }
@@ -341,6 +370,8 @@ export function scopeOf(j: Pick<DeliverJob, 'x' | 'book' | 'cut' | 'recovered' |
     pipeline: x.pipeline,
     lease: lane.lease,
     signal: x.signal,
+    drain: x.drain,
+    hurry: x.hurry,
     recovered: j.recovered,
     cut: {
       pipelineId: x.pipelineId,

@@ -157,7 +157,8 @@ export class CutEncoder {
   }
 }
 
-function sourceBytes(b: RecordBatch): number {
+/** Bytes of all values. */
+export function sourceBytes(b: RecordBatch): number {
   let n = 0
   for (let i = 0; i < b.count; i++) {
     const end = b.valueEnd[i]!

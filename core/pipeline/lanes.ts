@@ -40,6 +40,7 @@ interface Running {
   readonly lane: Lane
   hard: AbortController
   drain: AbortController
+  hurry: AbortController
   readonly progress: LaneProgress
   /** Between launch and the end of the supervision. */
   active: boolean
@@ -74,10 +75,12 @@ export class Lanes implements LaneHandler {
       fillMs: null,
       openCuts: 0,
       reason: null,
+      doubt: null,
       lineage: 1,
     }
     const done = Promise.resolve()
-    const r: Running = { lane, hard: new AbortController(), drain: new AbortController(), progress, active: false, done }
+    const [hard, drain, hurry] = [new AbortController(), new AbortController(), new AbortController()]
+    const r: Running = { lane, hard, drain, hurry, progress, active: false, done }
     this.#running.set(lane.shard, r)
     if (this.#paused) progress.state = 'paused'
     else this.#launch(r, lane.resume)
@@ -115,6 +118,7 @@ export class Lanes implements LaneHandler {
   #launch(r: Running, resume: Lane['resume']): void {
     r.hard = new AbortController()
     r.drain = new AbortController()
+    r.hurry = new AbortController()
     r.active = true
     // what is trimmed and shown follows the stored position, also when an operator has set it back
     if (resume) r.progress.position = resume.position
@@ -200,13 +204,14 @@ export class Lanes implements LaneHandler {
       maxOpenCuts: openCutsOf(o.ordered, o.openCuts),
       signal,
       drain: r.drain.signal,
+      hurry: r.hurry.signal,
       until: () => o.until(r.lane.shard),
       progress: (p) => void Object.assign(r.progress, p),
       unguarded: o.unguarded,
     }
   }
 
-  /** Ends the open cut, delivers what is recorded; at the deadline everything is aborted and awaited. */
+  /** Ends the open cut, delivers what is recorded, as far as that needs no waiting for a sink; at the deadline everything is aborted and awaited. */
   async #stop(r: Running, deadline: AbortSignal): Promise<void> {
     r.drain.abort(new Error('the lane is draining'))
     const late = (): void => r.hard.abort(new Error('the drain time is over'))
@@ -265,6 +270,7 @@ export class Lanes implements LaneHandler {
     await Promise.all(
       [...this.#running.values()].map(async (r) => {
         const late = (): void => r.hard.abort(new Error('the drain time is over'))
+        r.hurry.abort(new Error('the lane is waited for'))
         deadline.addEventListener('abort', late, { once: true })
         if (deadline.aborted) late()
         await r.done
@@ -282,11 +288,11 @@ export class Lanes implements LaneHandler {
   async status(): Promise<LaneStatus[]> {
     const now = this.#o.host.clock.now()
     const one = async (r: Running): Promise<LaneStatus> => {
-      const { state, position, openCuts, reason } = r.progress
+      const { state, position, openCuts, reason, doubt } = r.progress
       const head = r.lane.lease.live() ? (await r.lane.bounds()).stable : r.progress.head
       const lagRecords = Math.max(0, head - position)
       const freshnessMs = lagRecords === 0 ? 0 : Math.max(0, now - (await oldest(r)))
-      return { shard: r.lane.shard, state, position, head, lagRecords, freshnessMs, openCuts, reason }
+      return { shard: r.lane.shard, state, position, head, lagRecords, freshnessMs, openCuts, reason: doubt ?? reason }
     }
     const all = await Promise.all([...this.#running.values()].map(one))
     return all.toSorted((a, b) => (a.shard < b.shard ? -1 : 1))

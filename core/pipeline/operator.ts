@@ -1,16 +1,22 @@
 import { attempts, RetryExhaustedError, type EffectScope, type SinkHandle } from '../delivery/attempts.ts'
 import type { AttemptContext } from '../sdk/sink.ts'
-import type { Lane, LaneState } from '../stream/source.ts'
+import { OutOfRangeError } from '../sdk/log.ts'
+import { limits } from '../limits.ts'
+import type { Lane, LaneRead, LaneState } from '../stream/source.ts'
 import { LaneBook, type OpenCut } from './book.ts'
 import { ControlError, type PipelineOperator, type PipelineStatus, type ReplayFrom } from './control.ts'
 import type { Entry, RunningPipeline, Shared } from './running.ts'
 import { namesOf } from './deliver.ts'
+import { lifeMs } from './doubt.ts'
+import { sourceBytes } from './encode.ts'
 import { parseNote, type Note } from './note.ts'
 import { applyYaml, type SpecWriter } from './yaml-spec.ts'
 import type { PipelineRecord } from '../registry/registry.ts'
 import type { PipelineSpec } from './spec.ts'
 
 const ASK_MS = 5_000
+/** A rejected record in Firehose's error format, beside its bytes in base64. */
+const ERROR_LINE_BYTES = 512
 const BACKUP = /:backup$/
 const isBackup = (name: string): boolean => BACKUP.test(name)
 
@@ -143,20 +149,24 @@ export class Operator implements PipelineOperator {
     return { shard, released: note.cuts.length, message }
   }
 
-  /** Uploads aborted, the longest life of an attempt waited out, then the store is asked for every name of every cut. */
+  /** Uploads aborted, the longest life of an attempt (its time-out and the time for its size) waited out, then the store is asked for every name of every cut. */
   async #effects(p: RunningPipeline, lane: Lane, book: LaneBook): Promise<string[]> {
     const { host } = this.#shared
     const names: { handle: SinkHandle; key: string; cut: OpenCut }[] = []
+    let longestMs = 0
     for (const cut of book.cuts) {
       const flow = await p.flow(cut.specHash)
-      for (const { handle, key } of namesOf({ pipelineId: p.pipelineId, lane }, book, cut, flow))
+      const bytes = await bodyBytes(lane, cut, { buffer: p.spec.buffer.sizeBytes + limits.pieceBytes, staged: flow.stages.length > 0 })
+      for (const { handle, key, kind } of namesOf({ pipelineId: p.pipelineId, lane }, book, cut, flow)) {
         names.push({ handle: bounded(handle), key, cut })
+        longestMs = Math.max(longestMs, lifeMs(handle, kind === 'rejects' ? 2 * bytes + cut.records * ERROR_LINE_BYTES : bytes))
+      }
     }
     const ask = <T>(n: (typeof names)[number], operation: string, work: (c: AttemptContext) => Promise<T>): Promise<T> =>
       attempts(n.handle, this.#scope(p, lane, book, n.cut), { operation, timeoutMs: n.handle.timeoutMs }, work)
     try {
       for (const n of names) await ask(n, 'abort', (c) => n.handle.sink.abortUploads(n.key, c))
-      await host.clock.sleep(Math.max(0, ...names.map((n) => n.handle.timeoutMs)))
+      await host.clock.sleep(longestMs, lane.lease.signal)
       const found: string[] = []
       for (const n of names) {
         const stored = await ask(n, 'head', (c) => n.handle.sink.head(n.key, c))
@@ -241,6 +251,33 @@ export class Operator implements PipelineOperator {
 /** An operator waits for the answer: a sink that cannot be asked is said, not waited for. */
 function bounded(h: SinkHandle): SinkHandle {
   return { ...h, retry: { ...h.retry, durationMs: ASK_MS } }
+}
+
+/**
+ * Bytes that the body of a recorded cut has at most: its records, with what stands between them. Where stages may make more of them, or
+ * the log no longer holds them, it counts as large as the buffer lets one grow.
+ */
+async function bodyBytes(lane: Lane, cut: OpenCut, o: { buffer: number; staged: boolean }): Promise<number> {
+  let bytes = cut.records
+  let whole = true
+  for (let at = cut.start; at < cut.end;) {
+    let got: LaneRead
+    try {
+      got = await lane.read(at, { maxBytes: limits.pieceBytes, maxWaitMs: 0, signal: lane.lease.signal })
+    } catch (e) {
+      if (!(e instanceof OutOfRangeError)) throw e
+      whole = false
+      break
+    }
+    for (const b of got.batches) {
+      bytes += sourceBytes(b)
+      b.release()
+    }
+    whole = got.next > at
+    if (!whole) break
+    at = got.next
+  }
+  return whole && !o.staged ? bytes : Math.max(bytes, o.buffer)
 }
 
 async function rewrite(lane: Lane, book: LaneBook): Promise<void> {

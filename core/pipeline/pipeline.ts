@@ -21,8 +21,8 @@ export async function runLane(given: LaneContext, resume: LaneState | null): Pro
   const over = new AbortController()
   const x = { ...given, signal: AbortSignal.any([given.signal, over.signal]) }
   x.progress({ state: 'recovering' })
-  const { book, commits } = await recover(x, resume)
-  const lane = new LaneRun(x, book, commits)
+  const { book, commits, fresh } = await recover(x, resume)
+  const lane = new LaneRun(x, book, commits, fresh)
   const watch = startWatch(x, book, commits)
   const { pipeline } = x
   const { shard } = x.lane
@@ -48,15 +48,21 @@ class LaneRun {
   readonly #reader: { current: LaneReader }
   readonly #open = new Map<OpenCut, Promise<void>>()
   readonly #failed = Promise.withResolvers<never>()
+  /** No earlier life can have acted. */
+  readonly #fresh: boolean
+  /** Effects of an earlier life began before it, monotonic ms. */
+  readonly #since: number
   /** Until this lease has created an anchor: one cut in delivery, and the store is asked first. */
   #probation = true
   /** Resolves when the first effects of all cuts so far are visible (I15b). */
   #lastTurn: Promise<void> = Promise.resolve()
 
-  constructor(x: LaneContext, book: LaneBook, commits: Commits) {
+  constructor(x: LaneContext, book: LaneBook, commits: Commits, fresh: boolean) {
     this.#x = x
     this.#book = book
     this.#commits = commits
+    this.#fresh = fresh
+    this.#since = x.host.clock.monotonic()
     this.#reader = { current: new LaneReader(x, book.end) }
     this.#failed.promise.catch(() => {})
   }
@@ -160,13 +166,15 @@ class LaneRun {
         await host.failpoint('cut.after')
       }
       const probation = this.#probation
-      let job = { x: this.#x, book: this.#book, commits: this.#commits, cut, filled, recovered, probation, turn }
+      // what was not recorded before can still have been shown: by a life whose note was lost (row 7)
+      const actedBefore = recovered || (probation && !this.#fresh) ? this.#since : null
+      let job = { x: this.#x, book: this.#book, commits: this.#commits, cut, filled, recovered, probation, actedBefore, turn }
       let delivery: Delivery = await deliver(job)
       if (delivery.kind === 'conflict') {
         const adopted = await this.#adopt(cut, delivery.conflict)
         await filled.encoded.release()
         filled = adopted.filled
-        job = { ...job, cut: adopted.cut, filled, recovered: true }
+        job = { ...job, cut: adopted.cut, filled, recovered: true, actedBefore: this.#since }
         delivery = await deliver(job)
         if (delivery.kind === 'conflict') throw conflictError(this.#x, cut, delivery.conflict)
         cut = adopted.cut

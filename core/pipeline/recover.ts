@@ -7,20 +7,23 @@ import type { LaneState } from '../stream/source.ts'
 /**
  * Steps 2 and 3 of docs/exactly-once.md: position and note are read back, or written for the first time from the start that
  * the registry holds. No default exists (I10): whatever does not fit stops the lane with what to do.
+ *
+ * `fresh`: no earlier life of the lane can have acted, for none was initialised.
  */
-export async function recover(x: LaneContext, resume: LaneState | null): Promise<{ book: LaneBook; commits: Commits }> {
+export async function recover(x: LaneContext, resume: LaneState | null): Promise<{ book: LaneBook; commits: Commits; fresh: boolean }> {
   const { lane, registry, pipelineId } = x
   const start = await registry.createStart(pipelineId, lane.topicId, lane.shard, 0)
   x.progress({ position: resume?.position ?? start.position })
+  const fresh = !start.initialised
   if (resume === null || resume.note === '') {
     if (start.initialised && !x.unguarded) throw await missing(x, resume)
-    return initialise(x, resume?.position ?? start.position)
+    return { ...(await initialise(x, resume?.position ?? start.position)), fresh }
   }
   const note = readNote(x, resume)
-  if (!start.initialised) await registry.initialised(pipelineId, lane.topicId, lane.shard)
+  if (fresh) await registry.initialised(pipelineId, lane.topicId, lane.shard)
   await verify(x, note, resume)
   const book = new LaneBook(note, resume.leaderEpoch, true)
-  return { book, commits: new Commits(x, book) }
+  return { book, commits: new Commits(x, book), fresh }
 }
 
 async function initialise(x: LaneContext, position: number): Promise<{ book: LaneBook; commits: Commits }> {

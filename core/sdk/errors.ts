@@ -4,36 +4,44 @@
  */
 const KIND: unique symbol = Symbol.for('hydrant.error')
 export type ErrorKind = 'retryable' | 'permanent' | 'config' | 'lease-lost'
+/**
+ * Did the failed attempt make something visible, or may it still? `no`: certainly not, neither now nor later: no connection came about,
+ * or the receiver's own answer refuses. `unknown`, the default: everything else (no answer, a time-out, a reset, a 5xx). Core gives a cut
+ * up to its backup only where nothing of it can stand at the sink, so a wrong `no` doubles records.
+ */
+export type Applied = 'no' | 'unknown'
 
 export class HydrantError extends Error {
   readonly [KIND]: ErrorKind
   /** Short stable code for metrics and error objects, such as `S3.SlowDown`. */
   readonly code: string
-  constructor(kind: ErrorKind, code: string, message: string, options?: { cause?: unknown }) {
+  readonly applied: Applied
+  constructor(kind: ErrorKind, code: string, message: string, options?: { cause?: unknown; applied?: Applied }) {
     super(message, options)
     this.name = `HydrantError(${kind})`
     this[KIND] = kind
     this.code = code
+    this.applied = options?.applied ?? 'unknown'
   }
 }
 /** The same call may succeed later: core retries with back-off. */
 export class RetryableError extends HydrantError {
   /** The receiver asked to be left alone for so long. */
   readonly retryAfterMs: number | undefined
-  constructor(code: string, message: string, options?: { cause?: unknown; retryAfterMs?: number }) {
+  constructor(code: string, message: string, options?: { cause?: unknown; retryAfterMs?: number; applied?: Applied }) {
     super('retryable', code, message, options)
     this.retryAfterMs = options?.retryAfterMs
   }
 }
 /** This call will never succeed as it is (the data or the target says no): core stops the lane and says so. */
 export class PermanentError extends HydrantError {
-  constructor(code: string, message: string, options?: { cause?: unknown }) {
+  constructor(code: string, message: string, options?: { cause?: unknown; applied?: Applied }) {
     super('permanent', code, message, options)
   }
 }
 /** The configuration is wrong: core stops the lane until it is changed. */
 export class ConfigError extends HydrantError {
-  constructor(code: string, message: string, options?: { cause?: unknown }) {
+  constructor(code: string, message: string, options?: { cause?: unknown; applied?: Applied }) {
     super('config', code, message, options)
   }
 }
@@ -46,6 +54,10 @@ export class LeaseLostError extends HydrantError {
 /** The kind of an error, or undefined for a foreign one (which core treats as retryable). */
 export function errorKind(e: unknown): ErrorKind | undefined {
   return typeof e === 'object' && e !== null ? (e as { [KIND]?: ErrorKind })[KIND] : undefined
+}
+/** What an error says of its attempt; `unknown` for a foreign one. */
+export function errorApplied(e: unknown): Applied {
+  return errorKind(e) !== undefined && (e as { applied?: unknown }).applied === 'no' ? 'no' : 'unknown'
 }
 export function errorCode(e: unknown): string {
   const code = typeof e === 'object' && e !== null ? (e as { code?: unknown }).code : undefined

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict'
 import type { AttemptContext, ObjectSink, OutObject, Stored } from './sink.ts'
-import { errorKind } from './errors.ts'
+import { errorApplied, errorKind } from './errors.ts'
 import { attemptContext, bodyOf, collect, lostLease, outObject, pieces } from './test-builders.ts'
 
 /** One target (a bucket, a folder) that is empty at the start, and a sink on it. */
@@ -17,6 +17,8 @@ export interface SinkHarness {
   describe?(key: string): Promise<{ contentType: string | undefined; contentEncoding: string | undefined }>
   /** The next write is applied, its answer is lost. */
   loseNextReply?(): Promise<void>
+  /** From now on the target refuses every write, in its own words. */
+  refuseWrites?(): Promise<void>
   /** Leaves an unfinished upload of this key behind, as a killed process does. */
   strand?(key: string): Promise<void>
   /** How many unfinished uploads of this key there are. */
@@ -63,7 +65,8 @@ export function testSink(o: SinkSuite): SinkCase[] {
     ['a lost lease makes nothing visible, large body', (h) => lease(h, o.large ?? 300_000)],
     ['effect() is awaited before anything is visible', effectFirst],
     ['close in mid-write: the whole object or nothing', (h) => closing(h, o.large ?? 300_000)],
-    ['a lost reply: stored once', lostReply],
+    ['a lost reply: stored once, and never called "not applied"', lostReply],
+    ['a refused write says that it was not applied', refusedWrite],
     ['abortUploads: those of this key only', abortUploads],
     ['a recovered cut aborts old uploads of its key', recovered],
   ]
@@ -94,6 +97,16 @@ async function settle(sink: ObjectSink, out: OutObject, c: Partial<AttemptContex
     } catch (e) {
       if (attempt === 5 || (errorKind(e) ?? 'retryable') !== 'retryable') throw e
     }
+  }
+}
+/** An error that says "not applied" must be right: core gives cuts up on its word. */
+async function honest(h: SinkHarness, key: string, put: Promise<unknown>): Promise<unknown> {
+  try {
+    await put
+    return null
+  } catch (e) {
+    if (errorApplied(e) === 'no') assert.equal(await h.readBack(key), null, `${key} stands there, and its put failed with applied: 'no'`)
+    return e
   }
 }
 async function holds(h: SinkHarness, key: string, body: Uint8Array): Promise<void> {
@@ -301,10 +314,21 @@ async function lostReply(h: SinkHarness): Promise<void> {
   await h.sink.put(outObject('lost/warm-up', body), attemptContext())
   await h.loseNextReply?.()
   const out = outObject('lost/object', body)
+  await honest(h, out.key, h.sink.put(out, attemptContext()))
   const { existed } = await settle(h.sink, out)
   if (existed) assert.deepEqual({ ...existed.metadata }, { ...out.metadata })
   await holds(h, out.key, body)
   assert.deepEqual(await h.list(), ['lost/object', 'lost/warm-up'])
+}
+
+async function refusedWrite(h: SinkHarness): Promise<void> {
+  if (!h.refuseWrites) return
+  await h.refuseWrites()
+  const out = outObject('refused/object', bodyOf(5000))
+  const e = await honest(h, out.key, h.sink.put(out, attemptContext()))
+  assert.ok(e, 'a refused write resolved')
+  assert.equal(errorApplied(e), 'no', `a refused write failed with applied: '${errorApplied(e)}'`)
+  assert.deepEqual(await h.list(), [])
 }
 
 async function abortUploads(h: SinkHarness): Promise<void> {

@@ -12,7 +12,7 @@ export interface Logger {
 
 /** What a sink is told about one attempt. Made by core/delivery, one per attempt. */
 export interface AttemptContext {
-  /** Aborted at the attempt's deadline, when the lease ends, and on shutdown. */
+  /** Aborted at the attempt's deadline, when the lease ends, and on shutdown. Nothing is sent after it: core counts on that when it gives a cut up. */
   readonly signal: AbortSignal
   /** 1 for the first. */
   readonly attempt: number
@@ -27,7 +27,10 @@ export interface AttemptContext {
     readonly start: number
     readonly end: number
   }
-  /** Awaited directly before each call that makes something visible: waits for its turn (order of first effects), checks the lease, throws LeaseLostError. */
+  /**
+   * Awaited directly before each call that makes something visible: waits for its turn (order of first effects), checks the lease, throws
+   * LeaseLostError. An attempt that fails before it has resolved is known to have left nothing behind.
+   */
   effect(): Promise<void>
   /** Names a step for fault tests; resolves at once in production. `object.put|create|part|complete`, `verify`, `.before` / `.after`. */
   failpoint(point: string): Promise<void>
@@ -64,11 +67,17 @@ export interface Stored {
 
 /** S3, file. */
 export interface ObjectSink {
-  /** Creates the object if its key is free, never overwrites. `existed` = what stands there when it was not free (412, EEXIST). */
+  /**
+   * Creates the object if its key is free, never overwrites. `existed` = what stands there when it was not free (412, EEXIST). Rejects
+   * with `applied: 'no'` only where the object certainly does not stand there because of this call, and will not (see Applied).
+   */
   put(o: OutObject, c: AttemptContext): Promise<{ location: string; existed: Stored | null }>
   head(key: string, c: AttemptContext): Promise<Stored | null>
   read(key: string, c: AttemptContext): AsyncIterable<Uint8Array>
-  /** Aborts unfinished uploads of this key; called by the lease holder only. Resolves with how many. */
+  /**
+   * Aborts unfinished uploads of this key; called by the lease holder only, also before it asks whether the object of a cut that is to be
+   * given up exists: an upload that was aborted cannot be completed any more. Resolves with how many.
+   */
   abortUploads(key: string, c: AttemptContext): Promise<number>
   /** hydrant check --probe: reach the target and report what endangers the promise. Optional. */
   probe?(signal: AbortSignal): Promise<readonly { level: 'ok' | 'warning' | 'error'; message: string }[]>

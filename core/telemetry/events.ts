@@ -34,6 +34,8 @@ export type HydrantEvent =
     }
   | { type: 'cut.adopted'; pipeline: string; shard: string; start: number; end: number; recordedEnd: number }
   | { type: 'cut.given-up'; pipeline: string; shard: string; start: number; end: number; records: number }
+  /** Retries are over; the cut is given up as soon as it is known whether its object exists. `waiting` false: known, or the lane ends. */
+  | { type: 'cut.undecided'; pipeline: string; shard: string; start: number; end: number; key: string; waiting: boolean }
   | { type: 'object.existed'; pipeline: string; shard: string; key: string; equal: boolean }
   | {
       type: 'object.stored'

@@ -60,6 +60,15 @@ function lineOf(e: HydrantEvent): Line {
         level: 'warn',
         message: `${e.pipeline}/${e.shard}: ${e.records} records of [${e.start}, ${e.end}) are given up to the backup`,
       }
+    case 'cut.undecided': {
+      const what = `${e.pipeline}/${e.shard}: the retries of [${e.start}, ${e.end}) are over`
+      return e.waiting
+        ? {
+            level: 'warn',
+            message: `${what}; it is given up only when it is known that ${e.key} does not exist: the sink is asked until it answers`,
+          }
+        : { level: 'info', message: `${what}; the lane waits no longer for whether ${e.key} exists` }
+    }
     case 'object.existed':
       return e.equal
         ? { level: 'debug', message: `${e.key} was there already, the same` }
@@ -77,7 +86,7 @@ function lineOf(e: HydrantEvent): Line {
 
 const LOUD: readonly HydrantEvent['type'][] = [
   'lane.stopped', 'log.poisoned', 'log.refusing', 'log.resumed', 'attempt.failed', 'breaker.changed', 'cut.adopted',
-  'cut.given-up', 'records.expired', 'records.discarded', 'warning',
+  'cut.given-up', 'cut.undecided', 'records.expired', 'records.discarded', 'warning',
 ] // prettier-ignore
 /** Events that are worth a line above debug: the others cost nothing where debug is off. */
 function isLoud(e: HydrantEvent): boolean {

@@ -53,6 +53,12 @@ export function families() {
     freshness: gauge('hydrant_lane_freshness_seconds', 'Age of the oldest record not yet delivered', 'pipeline', 'shard'),
     lag: gauge('hydrant_lane_lag_records', 'Positions between the committed one and the head', 'pipeline', 'shard'),
     position: gauge('hydrant_lane_position', 'Committed position', 'pipeline', 'shard'),
+    undecided: gauge(
+      'hydrant_lane_undecided',
+      '1 while retries are over and the sink does not say whether the object exists',
+      'pipeline',
+      'shard',
+    ),
     running: gauge('hydrant_lane_running', '1 running, 0 stopped: an operator is needed', 'pipeline', 'shard'),
     stopped: counter('hydrant_stopped_lanes_total', 'Times a lane stopped, by why', 'pipeline', 'code'),
 
@@ -103,7 +109,7 @@ function onMemory(f: Families, e: Of<'memory.changed'>): void {
 }
 function onLane(f: Families, e: Of<'lane.started' | 'lane.stopped' | 'lane.ended'>): void {
   if (e.type === 'lane.ended') {
-    for (const family of [f.freshness, f.lag, f.position, f.running]) family.forget(e.pipeline, e.shard)
+    for (const family of [f.freshness, f.lag, f.position, f.undecided, f.running]) family.forget(e.pipeline, e.shard)
     return
   }
   f.running.set(e.type === 'lane.started' ? 1 : 0, e.pipeline, e.shard)
@@ -133,6 +139,7 @@ const HANDLERS: { readonly [T in HydrantEvent['type']]: (f: Families, e: Of<T>) 
   'cut.delivered': onCut,
   'cut.adopted': (f, e) => f.adoptedCuts.add(1, e.pipeline),
   'cut.given-up': (f, e) => f.givenUpCuts.add(1, e.pipeline),
+  'cut.undecided': (f, e) => f.undecided.set(e.waiting ? 1 : 0, e.pipeline, e.shard),
   'object.existed': (f, e) => f.existed.add(1, e.pipeline, String(e.equal)),
   'object.stored': onStored,
   'uploads.aborted': (f, e) => f.aborted.add(e.count, e.pipeline),

@@ -1,6 +1,6 @@
 import { join, resolve } from 'node:path'
 import type { AttemptContext, FileSystem, ObjectSink, OutObject, PluginKit, SinkContext, Stored } from 'hydrant/sdk'
-import { explain, hasCode } from './errors.ts'
+import { explain, hasCode, isSystemError } from './errors.ts'
 import { placesOf, rootsOf, sidecarOf, type Places, type Roots } from './layout.ts'
 import { probeFolder } from './probe.ts'
 
@@ -37,7 +37,8 @@ export class FileSink implements ObjectSink {
   }
 
   put(o: OutObject, c: AttemptContext): Promise<Answer> {
-    return this.#guard(`writing ${o.key}`, c, () => this.#put(o, c))
+    const asked = { link: false }
+    return this.#guard(`writing ${o.key}`, c, () => this.#put(o, c, asked), asked)
   }
 
   /** null while only the sidecar stands: an intent is not an object. */
@@ -94,7 +95,7 @@ export class FileSink implements ObjectSink {
     await Promise.allSettled(this.#running)
   }
 
-  async #put(o: OutObject, c: AttemptContext): Promise<Answer> {
+  async #put(o: OutObject, c: AttemptContext, asked: { link: boolean }): Promise<Answer> {
     const p = this.#places(o.key)
     const sidecar = this.#sidecarPath(o.token)
     await this.#fs.mkdir(this.#roots.temporary)
@@ -108,7 +109,7 @@ export class FileSink implements ObjectSink {
       await c.failpoint('object.part.after')
       const other = await this.#declare(o, p, sidecar, c)
       if (other) return { location: p.object, existed: other }
-      return { location: p.object, existed: await this.#appear(temporary, o, p, sidecar, c) }
+      return { location: p.object, existed: await this.#appear(temporary, o, p, sidecar, c, asked) }
     } finally {
       await this.#discard(temporary)
     }
@@ -180,12 +181,27 @@ export class FileSink implements ObjectSink {
   }
 
   /** Gives the body its name. Resolves with what stands there if the name was taken, null if this call created it. */
-  async #appear(temporary: string, o: OutObject, p: Places, sidecar: string, c: AttemptContext): Promise<Stored | null> {
+  async #appear(
+    temporary: string,
+    o: OutObject,
+    p: Places,
+    sidecar: string,
+    c: AttemptContext,
+    asked: { link: boolean },
+  ): Promise<Stored | null> {
     await this.#fs.mkdir(p.folder)
     await c.effect()
     await c.failpoint('object.complete.before')
     c.signal.throwIfAborted()
-    const created = await this.#linkNew(temporary, p.object)
+    asked.link = true
+    let created: boolean
+    try {
+      created = await this.#linkNew(temporary, p.object)
+    } catch (e) {
+      // a refused link has made no name; a disk that fails does not say
+      asked.link = !isSystemError(e) || e.code === 'EIO'
+      throw e
+    }
     await c.failpoint('object.complete.after')
     await this.#fs.syncDir(p.folder)
     if (created) return null
@@ -258,7 +274,8 @@ export class FileSink implements ObjectSink {
     return Buffer.from(this.#context.host.random.bytes(8)).toString('hex')
   }
 
-  async #guard<T>(what: string, c: AttemptContext, work: () => Promise<T>): Promise<T> {
+  /** `asked`: of a put: has the object been asked for its name? Before that nothing of it can stand. */
+  async #guard<T>(what: string, c: AttemptContext, work: () => Promise<T>, asked = { link: true }): Promise<T> {
     if (this.#closed) throw new this.#kit.RetryableError('File.Closed', `${what}: the sink is closed`)
     c.signal.throwIfAborted()
     const running = work()
@@ -266,7 +283,7 @@ export class FileSink implements ObjectSink {
     try {
       return await running
     } catch (e) {
-      throw explain(e, what, this.#roots.root, this.#kit)
+      throw explain(e, what, this.#roots.root, this.#kit, asked.link ? 'unknown' : 'no')
     } finally {
       this.#running.delete(running)
     }

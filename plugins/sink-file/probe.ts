@@ -37,7 +37,7 @@ export async function probeFolder(
     if (remote) found.push({ level: 'warning', message: `${roots.root} is on ${remote}: link and fsync are only as good as its server` })
     if (freeBytes < LOW_BYTES) found.push({ level: 'warning', message: `${roots.root}: ${Math.floor(freeBytes / 1024 ** 2)} MiB are free` })
   } catch (e) {
-    const why = explain(e, `probing ${roots.root}`, roots.root, kit)
+    const why = explain(e, `probing ${roots.root}`, roots.root, kit, 'unknown')
     found.push({ level: 'error', message: why instanceof Error ? why.message : String(why) })
   } finally {
     await host.fs.remove(name)

@@ -54,8 +54,13 @@ const temporaries = (path: string): Promise<string[]> => readdir(join(path, '.hy
 async function harness(): Promise<SinkHarness> {
   const path = await mkdtemp(join(tmpdir(), 'hydrant-sink-file-'))
   const readBack = async (key: string): Promise<Uint8Array | null> => (existsSync(join(path, key)) ? readFile(join(path, key)) : null)
+  const { fs } = realHost()
+  let readOnly = false
+  const link: FileSystem['link'] = (from, to) =>
+    readOnly ? Promise.reject(Object.assign(new Error('EROFS'), { code: 'EROFS', syscall: 'link' })) : fs.link(from, to)
   return {
-    sink: sinkAt(path),
+    sink: sinkAt(path, hostWith({ link })),
+    refuseWrites: () => Promise.resolve(void (readOnly = true)),
     another: () => sinkAt(path),
     readBack,
     list: () => visible(path),
@@ -70,6 +75,37 @@ async function harness(): Promise<SinkHarness> {
 
 describe('conformance', () => {
   registerSinkCases(test, { name: 'file', make: harness, sizes: [0, 1, 1024 * 1024 - 1, 1024 * 1024, 1024 * 1024 + 1, 20_000_000] })
+})
+
+const systemError = (code: string, syscall: string): Error => Object.assign(new Error(code), { code, syscall })
+const putWith = (change: Partial<FileSystem>): Promise<unknown> =>
+  sinkAt(root, hostWith(change)).put(outObject('a/b', bodyOf(10)), attemptContext())
+
+describe('what an error says of the object', () => {
+  const real = realHost().fs
+  /** The third link gives the object its name. */
+  const objectLink = (code: string): FileSystem['link'] => {
+    let n = 0
+    return (from, to) => (++n === 3 ? Promise.reject(systemError(code, 'link')) : real.link(from, to))
+  }
+  test('its name was refused: it does not stand there', async () => {
+    await expect(putWith({ link: objectLink('EDQUOT') })).rejects.toMatchObject({ code: 'File.DiskFull', applied: 'no' })
+    expect(existsSync(join(root, 'a/b'))).toBe(false)
+  })
+  test('its folder could not be made: it does not stand there', async () => {
+    const folder = join(root, 'a')
+    const mkdir: FileSystem['mkdir'] = (path) => (path === folder ? Promise.reject(systemError('EACCES', 'mkdir')) : real.mkdir(path))
+    await expect(putWith({ mkdir })).rejects.toMatchObject({ code: 'File.AccessDenied', applied: 'no' })
+  })
+  test('it has its name, and that could not be synced: it may stand there', async () => {
+    const syncDir: FileSystem['syncDir'] = (path) =>
+      path === join(root, 'a') ? Promise.reject(systemError('ENOSPC', 'fsync')) : real.syncDir(path)
+    await expect(putWith({ syncDir })).rejects.toMatchObject({ applied: 'unknown' })
+    expect(existsSync(join(root, 'a/b'))).toBe(true)
+  })
+  test('a disk that fails does not say', async () => {
+    await expect(putWith({ link: objectLink('EIO') })).rejects.toMatchObject({ applied: 'unknown' })
+  })
 })
 
 describe('a crash between any two steps (exactly-once row 35)', () => {

@@ -282,8 +282,11 @@ function unreadable(operation: Operation, message: string): S3Failure {
   return new S3Failure(operation, { status: 200, code: 'UnreadableAnswer', message, outcome: 'unknown' })
 }
 
-/** No connection came about, so nothing was done. */
-const NOT_SENT = /^(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|EHOSTUNREACH|ENETUNREACH|EPROTO|UNABLE_TO_.*|.*CERT.*|.*TLS.*)$/
+/**
+ * No connection came about, so nothing was done. EHOSTUNREACH, ENETUNREACH and EPROTO also end open connections: they count only where
+ * the system call was `connect`.
+ */
+const NOT_SENT = /^(?:ECONNREFUSED|ENOTFOUND|EAI_AGAIN|UNABLE_TO_.*|.*CERT.*)$/
 
 /** The SDK's error in our words. */
 function failureOf(operation: Operation, e: unknown, received: WeakMap<object, number>, sent: boolean): S3Failure {

@@ -174,11 +174,15 @@ export class S3Sink implements ObjectSink {
     }
   }
 
-  /** Uploads that cannot be listed do not stop delivery: names and conditions give the safety, this only narrows. Said once. */
+  /**
+   * Uploads that cannot be listed do not stop delivery: names and conditions give the safety, this only narrows. Said once. A bucket that
+   * is not there holds none.
+   */
   async #sweep(key: string, c: AttemptContext): Promise<number> {
     try {
       return await this.#abortUploads(key, c)
     } catch (e) {
+      if (e instanceof S3Failure && e.status === 404) return 0
       const refused = e instanceof S3Failure && (e.status === 403 || e.status === 405 || e.status === 501)
       if (!refused) throw e
       if (!this.#saidNoList)

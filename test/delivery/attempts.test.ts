@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest'
 import { attempts, type EffectScope, type SinkHandle } from '../../core/delivery/attempts.ts'
 import { Breaker, Slots } from '../../core/delivery/breaker.ts'
-import { ConfigError, PermanentError, RetryableError } from '../../core/sdk/errors.ts'
-import type { ObjectSink } from '../../core/sdk/sink.ts'
+import { ConfigError, errorCode, PermanentError, RetryableError } from '../../core/sdk/errors.ts'
+import type { AttemptContext, ObjectSink } from '../../core/sdk/sink.ts'
 import type { HydrantEvent } from '../../core/telemetry/events.ts'
 import { Seeded, VirtualClock } from '../simulation/scheduler.ts'
 
@@ -147,4 +147,108 @@ test('Retry-After is obeyed', async () => {
   }
   await b.clock.drive(attempts(b.handle(), b.scope(), O, work), 60_000)
   expect(at[1]! - at[0]!).toBeGreaterThanOrEqual(7_000)
+})
+
+const noted = async (work: (n: number, c: AttemptContext) => Promise<string>): Promise<number[]> => {
+  const b = bench()
+  const at: number[] = []
+  let n = 0
+  const o = { ...O, inDoubt: (endedAt: number) => void at.push(endedAt) }
+  await b.clock.drive(
+    attempts(b.handle(), b.scope(), o, (c) => work(++n, c)),
+    60_000,
+  )
+  return at
+}
+const once = (e: Error, acts: boolean) => async (n: number, c: AttemptContext) => {
+  if (acts) await c.effect()
+  if (n === 1) throw e
+  return 'yes'
+}
+const hangs = async (n: number, c: AttemptContext): Promise<string> => {
+  await c.effect()
+  return n === 1 ? new Promise(() => {}) : 'yes'
+}
+
+describe('what may have been applied', () => {
+  const no = new RetryableError('Refused', 'no', { applied: 'no' })
+  const unknown = new RetryableError('Reset', 'no answer')
+  test('an attempt that failed without an answer, after its effect() had resolved', async () => {
+    expect((await noted(once(unknown, true))).length).toBe(1)
+  })
+  test('also where the error is a foreign one', async () => {
+    expect((await noted(once(Object.assign(new Error('ECONNRESET'), { applied: 'no' }), true))).length).toBe(1)
+  })
+  test('not one whose error says that it was not applied, nor one that never came to its effect', async () => {
+    expect(await noted(once(no, true))).toEqual([])
+    expect(await noted(once(unknown, false))).toEqual([])
+  })
+  test('an attempt that hangs after its effect(), at its time-out', async () => {
+    expect(await noted(hangs)).toEqual([1000])
+  })
+})
+
+describe('a lane that drains', () => {
+  const slow = { retry: { durationMs: null, baseMs: 30_000, maxMs: 30_000 } }
+  /** Fails always; the drain begins at `at`. Resolves with when attempts began, and when it ended. */
+  async function draining(at: number, o: { takesMs?: number; error?: Error; turn?: () => Promise<void> } = {}) {
+    const b = bench()
+    const drain = new AbortController()
+    b.clock.timer(at, () => drain.abort(new Error('drain')))
+    const began: number[] = []
+    const scope = b.scope({ drain: drain.signal, ...(o.turn ? { turn: o.turn } : {}) })
+    const ends = attempts(b.handle(slow), scope, O, async () => {
+      began.push(b.clock.monotonic())
+      if (o.takesMs !== undefined) await b.clock.sleep(o.takesMs)
+      throw o.error ?? new RetryableError('SlowDown', 'no')
+    }).catch((e: unknown) => e)
+    const end = await b.clock.drive(ends, 600_000)
+    return { began, end: errorCode(end), at: b.clock.monotonic() }
+  }
+  test('waits out no back-off: one attempt at once, the last', async () => {
+    const { began, end, at } = await draining(500)
+    expect({ began, end }).toEqual({ began: [0, 500], end: 'SlowDown' })
+    expect(at).toBe(500)
+  })
+  test('an attempt that is under way is followed by one more', async () => {
+    // the target gets an attempt every 100 ms
+    expect(await draining(500, { takesMs: 700 })).toEqual({ began: [0, 800], end: 'SlowDown', at: 1_500 })
+  })
+  test('one that begins when it drains already has two', async () => {
+    const { began, at } = await draining(0, { takesMs: 10 })
+    expect({ began, at }).toEqual({ began: [0, 110], at: 120 })
+  })
+  test('a rest that the target asked for is not sat out', async () => {
+    const error = new RetryableError('SlowDown', 'no', { retryAfterMs: 200_000 })
+    expect(await draining(500, { error })).toEqual({ began: [0], end: 'Resting', at: 500 })
+  })
+  test('it ends after the cuts before had their turn', async () => {
+    const before = Promise.withResolvers<void>()
+    const b = bench()
+    const drain = AbortSignal.abort(new Error('drain'))
+    let ended = false
+    const work = attempts(b.handle(), b.scope({ drain, turn: () => before.promise }), O, () => Promise.reject(new Error('no')))
+    void work.catch(() => (ended = true))
+    await b.clock.drive(b.clock.sleep(5_000), 60_000)
+    expect(ended).toBe(false)
+    before.resolve()
+    await expect(b.clock.drive(work, 60_000)).rejects.toThrow('no')
+  })
+})
+
+test('somebody waits for the lane: its back-off ends at once, the next one is short again, and it goes on', async () => {
+  const b = bench()
+  const hurry = new AbortController()
+  const handle = b.handle({ retry: { durationMs: null, baseMs: 100, maxMs: 30_000 } })
+  const began: number[] = []
+  b.clock.timer(60_000, () => hurry.abort(new Error('delete')))
+  const work = attempts(handle, b.scope({ hurry: hurry.signal }), O, () => {
+    began.push(b.clock.monotonic())
+    return began.at(-1)! < 61_000 ? Promise.reject(new Error('no')) : Promise.resolve('yes')
+  })
+  expect(await b.clock.drive(work, 600_000)).toBe('yes')
+  expect(began).toContain(60_000)
+  const after = began.filter((t) => t > 60_000)
+  expect(after.length).toBeGreaterThan(2)
+  expect(after[0]! - 60_000).toBeLessThanOrEqual(100)
 })

@@ -1,3 +1,4 @@
+import { givingUp } from '../harness/giveup.ts'
 import { badNetwork, scriptedFaults, trickle } from '../harness/storesuite.ts'
 import { FAULTS, OPERATIONS, possible } from '../harness/storecase.ts'
 
@@ -7,3 +8,4 @@ scriptedFaults(cases.filter(possible))
 badNetwork(3_000)
 trickle(['500', 'slow-down', 'reset', 'hang'], 6_000, { pipelines: 1, shards: 8 })
 trickle(['500'], 6_000, { pipelines: 5, shards: 16 })
+givingUp({ muteMs: 5_000, flapMs: 30_000 })

@@ -1,12 +1,12 @@
+import { setTimeout } from 'node:timers/promises'
 import { gzipSync } from 'node:zlib'
 import { FAIL_POINTS } from '../../core/host/failpoints.ts'
 import type { Versitygw } from '../services/versitygw.ts'
-import type { LaneStatus } from '../../core/pipeline/control.ts'
 import { assertClean, audit, type AuditInput, type AuditResult } from './audit.ts'
 import { FirehoseClient, load, put } from './client.ts'
 import type { PipelineConfig } from './config.ts'
 import { Home, type Daemon } from './daemon.ts'
-import { forward } from './forward.ts'
+import { forward, type Forwarder } from './forward.ts'
 import { editNotes } from './notes.ts'
 import { leftovers } from './objects.ts'
 import { Outcomes } from './outcomes.ts'
@@ -98,7 +98,7 @@ function scenarioOf(c: KillCase): Scenario {
 }
 
 /** Sends while the daemon lives, at most 20 s. */
-async function loadUntilDead(s: Setup, d: Daemon, firstProducer: number): Promise<void> {
+async function loadUntilDead(s: Setup, d: Daemon, firstProducer: number, o: { rate?: number; withinMs?: number } = {}): Promise<void> {
   const stop = new AbortController()
   void d.exited.then(() => stop.abort())
   const big = multipart(s.c)
@@ -109,12 +109,12 @@ async function loadUntilDead(s: Setup, d: Daemon, firstProducer: number): Promis
     firstProducer,
     until: stop.signal,
     records: big ? 40 : 20_000,
-    rate: big ? 400 : 2_000,
+    rate: big ? 400 : (o.rate ?? 2_000),
     batch: big ? 4 : 20,
     ...(big ? { sizes: [900_000, 1_000_000] } : {}),
   })
   try {
-    await d.killed(20_000)
+    await d.killed(o.withinMs ?? 20_000)
   } finally {
     stop.abort()
     await sending
@@ -163,34 +163,45 @@ const lostNote: Scenario = async (s) => {
 }
 
 /**
- * An S3 store that is away, from the start (form none) or after some deliveries (gzip), and a backup of the case's kind; then it
- * comes back: what was given up must be in the backup only.
+ * An S3 store that is away under load, and a backup of the case's kind; then it comes back: what was given up must be in the backup
+ * only. Form none: it refuses connections from the start, so nothing can stand there. gzip: it resets them for longer than
+ * retry.duration, again and again, in the midst of puts: whether they stand there must be learned first.
  */
 const givenUp: Scenario = async (s) => {
   const backup = { records: 'rejected', sink: s.backup.sink } as const
   const { sink, place } = s.c.sink === 's3' ? s.main : await s3Store(needed(s.s3))
   const line = await forward(sink.endpoint ?? '')
   const retry = { base: '5ms', max: '20ms', duration: '200ms' }
-  await s.home.configure({ pipelines: [pipeline(s, { sink: { ...sink, endpoint: line.url, retry }, backup })] })
+  await s.home.configure({ pipelines: [pipeline(s, { sink: { ...sink, endpoint: line.url, timeout: '300ms', retry }, backup })] })
   const d = s.home.start({ failpoints: `${s.c.edge}:kill@1` })
   try {
+    if (s.c.form === 'none') line.mode('refuse')
     await d.ready()
-    if (s.c.form !== 'none') {
-      // some is delivered first. No put is under way when the store goes away: one that it stored without an answer would be in both
-      // places, which is what retry.duration costs (docs/exactly-once.md, step 8)
-      await load(s.client, { stream: STREAM, log: s.log, seed: s.seed, firstProducer: 50, records: 400, rate: 2_000, batch: 20 })
-      // by size the rest stays in the buffer; by interval everything goes out
-      const quiet = (l: LaneStatus): boolean => l.position > 0 && l.openCuts === 0 && (s.c.cut === 'size' || l.lagRecords === 0)
-      await d.until((all) => all.every((p) => p.lanes.every(quiet)), 15_000, 'first deliveries')
-    }
-    line.mode('refuse')
-    await loadUntilDead(s, d, 0)
+    const over = new AbortController()
+    // what a reset put has stored is not given up: it may take some outages until one hits before the store has it
+    const sending = loadUntilDead(s, d, 0, { rate: 500, withinMs: 40_000 }).finally(() => over.abort())
+    if (s.c.form !== 'none') await flap(line, d, over.signal)
+    await sending
   } finally {
     await line.close()
   }
   await s.home.configure({ pipelines: [pipeline(s, { sink, backup })] })
   await lastLife(s)
   return { delivered: [place] }
+}
+
+const OUTAGE_MS = 600
+/** Time to learn: HEAD, the longest life of an attempt, HEAD again. */
+const UP_MS = 1_200
+async function flap(line: Forwarder, d: Daemon, over: AbortSignal): Promise<void> {
+  const pause = (ms: number): Promise<unknown> => setTimeout(ms, undefined, { signal: over }).catch(() => {})
+  await Promise.race([d.exited, d.until((all) => all.some((p) => p.lanes.some((l) => l.position > 0)), 15_000, 'first delivery')])
+  while (!over.aborted) {
+    line.mode('reset')
+    await pause(OUTAGE_MS)
+    line.mode('pass')
+    await pause(UP_MS)
+  }
 }
 
 /** Every third record is not gzip: it must be in the rejects object, as it came, and the others delivered. */

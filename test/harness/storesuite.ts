@@ -53,7 +53,7 @@ export function badNetwork(ms: number): void {
       await s3?.stop()
     })
 
-    const timeout = 60_000 + (TOXICS.length + 2) * ms * 3
+    const timeout = 60_000 + (TOXICS.length + 3) * ms * 3
     test.skipIf(!startS3 || !startToxiproxy)('every trouble in turn, under load', { timeout }, async () => {
       if (s3 && toxiproxy) await everyTrouble(s3, toxiproxy, ms)
     })
@@ -82,7 +82,7 @@ async function everyTrouble(s3: Versitygw, toxiproxy: Toxiproxy, ms: number): Pr
       await toxic.remove()
       await fresh(d, what)
     }
-    for (const trouble of ['refuse', 'hang'] as const) {
+    for (const trouble of ['reset', 'refuse', 'hang'] as const) {
       line.mode(trouble)
       await new Promise((r) => void setTimeout(r, ms))
       line.mode('pass')

@@ -109,7 +109,7 @@ describe.skipIf(!startS3 || !startToxiproxy)('SIGTERM with a store that is', () 
     await auditOf(store)
   })
 
-  test('dead: ends at drain_timeout with another code, and the next life delivers all', async () => {
+  test('dead: waits for it no longer, ends with another code, and the next life delivers all', async () => {
     await proxy.enable(false)
     await home.configure(config(store, { drain: '1s' }))
     const { code, ms } = await termUnderLoad(await home.start().ready())
@@ -120,7 +120,7 @@ describe.skipIf(!startS3 || !startToxiproxy)('SIGTERM with a store that is', () 
     await auditOf(store)
   })
 
-  test('hanging: the same', async () => {
+  test('hanging: ends at drain_timeout, else the same', async () => {
     line.mode('hang')
     await home.configure(config(store, { drain: '1s' }))
     const { code, ms } = await termUnderLoad(await home.start().ready())

@@ -242,9 +242,14 @@ describe('scripted S3', () => {
     make: async () => {
       const own = await startScriptedS3()
       const harness = harnessOn(own.url, 'lake')
-      const loseNextReply = (): Promise<void> => Promise.resolve(own.fail('put', 'applied-no-answer'))
+      const loseNextReply = (): Promise<void> => {
+        own.fail('put', 'applied-no-answer')
+        // nor can it be asked at once
+        return Promise.resolve(own.fail('head', 'reset'))
+      }
+      const refuseWrites = (): Promise<void> => Promise.resolve(own.fail('put', 'slow-down', { times: 1e9 }))
       const stop = (): Promise<void> => harness.stop().then(() => own.stop())
-      return { ...harness, loseNextReply, stop }
+      return { ...harness, loseNextReply, refuseWrites, stop }
     },
   })
 

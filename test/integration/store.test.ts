@@ -1,3 +1,4 @@
+import { givingUp } from '../harness/giveup.ts'
 import { badNetwork, scriptedFaults, trickle } from '../harness/storesuite.ts'
 
 scriptedFaults([
@@ -21,3 +22,4 @@ scriptedFaults([
 ])
 badNetwork(600)
 trickle(['500'], 3_000, { pipelines: 1, shards: 8 })
+givingUp({ muteMs: 600, flapMs: 5_000 })

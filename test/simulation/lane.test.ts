@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest'
 import { Life, specOf, World } from './world.ts'
-import { runSeed } from './random.ts'
+import { runSeed, type SeedOptions } from './random.ts'
 import { FAIL_POINTS } from '../../core/host/failpoints.ts'
 
 const BOUND = 3_600_000
@@ -50,7 +50,7 @@ for (const point of FAIL_POINTS.flatMap((p) => [`${p}.before`, `${p}.after`])) {
   })
 }
 
-async function campaign(seeds: number, o: Parameters<typeof runSeed>[1]): Promise<ReadonlyMap<string, number>> {
+async function campaign(seeds: number, o: SeedOptions): Promise<ReadonlyMap<string, number>> {
   const total = new Map<string, number>()
   for (let seed = 1; seed <= seeds; seed++) for (const [k, n] of await runSeed(seed, o)) total.set(k, (total.get(k) ?? 0) + n)
   return total
@@ -63,6 +63,16 @@ test('random crashes, refusals, lost answers and hangs, by seed', async () => {
 }, 120_000)
 
 test('a lost note is healed by adoption: every record once, with the guard off (row 7)', async () => {
-  const met = await campaign(40, { loseNotes: true })
+  const met = await campaign(60, { loseNotes: true })
   expect(met.get('cut.adopted') ?? 0).toBeGreaterThan(20)
+}, 120_000)
+
+test('a sink that is away for longer than retry.duration, and may have done what it did not answer: every record once (I17)', async () => {
+  const met = await campaign(60, { giveUp: true })
+  for (const what of ['cut.given-up', 'cut.undecided', 'cut.delivered']) expect(met.get(what) ?? 0, what).toBeGreaterThan(20)
+}, 120_000)
+
+test('the same where notes are lost: what an earlier life may have shown counts too', async () => {
+  const met = await campaign(40, { giveUp: true, loseNotes: true })
+  for (const what of ['cut.given-up', 'cut.undecided', 'cut.adopted']) expect(met.get(what) ?? 0, what).toBeGreaterThan(10)
 }, 120_000)

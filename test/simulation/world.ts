@@ -16,6 +16,7 @@ import type { SinkHandle } from '../../core/delivery/attempts.ts'
 import type { SinkSpec } from '../../core/delivery/types.ts'
 import { bodyWriter, MemoryBudget } from '../../core/pipeline/budget.ts'
 import type { LaneContext } from '../../core/pipeline/context.ts'
+import { stopFor } from '../../core/pipeline/deliver.ts'
 import { buildFlow, type Flow } from '../../core/pipeline/flow.ts'
 import { encodeIdentity, identityOf } from '../../core/pipeline/identity.ts'
 import { openCutsOf } from '../../core/pipeline/lanes.ts'
@@ -28,6 +29,7 @@ import type { Stage } from '../../core/transform/types.ts'
 import { MemoryMeta } from './meta.ts'
 import { Seeded, VirtualClock } from './scheduler.ts'
 
+const PUT_TIMEOUT_MS = 1_000
 const quiet = { debug() {}, info() {}, warn() {}, error() {} }
 
 export interface StoredObject {
@@ -35,8 +37,11 @@ export interface StoredObject {
   readonly metadata: Readonly<Record<string, string>>
   readonly by: number
 }
-/** What a store may do instead of answering: decided before each call. */
-export type StoreFault = 'fail' | 'applied' | 'hang' | null
+/**
+ * What a store may do instead of answering, decided before each call: refuse says that it did nothing; fail does nothing and does not say
+ * so; applied does it; late does it within the longest life of an attempt, whatever has become of the process.
+ */
+export type StoreFault = 'refuse' | 'fail' | 'applied' | 'late' | 'hang' | null
 
 /** All that outlives a process: the log, the group's positions, the registry, the store. */
 export class World {
@@ -59,6 +64,8 @@ export class World {
   readonly events: HydrantEvent[] = []
   /** Set by a test: what the next store call does. */
   storeFault: (call: { op: 'put' | 'head'; key: string; life: Life }) => StoreFault = () => null
+  /** How long after its failure a `late` put shows. */
+  lateMs: () => number = () => this.random.int(PUT_TIMEOUT_MS)
   saveFault: (life: Life) => { result: Saved; apply: boolean; delayMs: number } = () => ({ result: 'saved', apply: true, delayMs: 1 })
   /** Called when a fail point is reached; true = the process dies here. */
   crash: (point: string, life: Life) => boolean = () => false
@@ -85,6 +92,13 @@ export class World {
     }
     return seen
   }
+  /** The same of all objects, also of those that cuts were given up to. */
+  anywhere(): Map<string, number> {
+    const seen = new Map<string, number>()
+    for (const o of this.objects.values())
+      for (const line of Buffer.from(o.bytes).toString().split('\n')) if (line !== '') seen.set(line, (seen.get(line) ?? 0) + 1)
+    return seen
+  }
   rejected(): Map<string, number> {
     const seen = new Map<string, number>()
     for (const [key, o] of this.objects) {
@@ -100,11 +114,22 @@ export class World {
 }
 
 async function misbehave(f: StoreFault): Promise<void> {
-  if (f === 'fail') throw new RetryableError('Test', 'the store refuses')
+  if (f === 'refuse') throw new RetryableError('Refused', 'the store refuses', { applied: 'no' })
+  if (f === 'fail') throw new RetryableError('Test', 'no answer came')
   if (f === 'hang') await new Promise(() => {})
 }
 
-export function specOf(o: { size?: number; intervalMs?: number; prefix?: string; version?: string }): PipelineSpec {
+/** `giveUpMs`: retry.duration, with a backup. */
+export function specOf(o: { size?: number; intervalMs?: number; prefix?: string; giveUpMs?: number }): PipelineSpec {
+  const spec = plainSpec(o)
+  if (o.giveUpMs === undefined) return spec
+  return {
+    ...spec,
+    sink: { ...spec.sink, retry: { durationMs: o.giveUpMs, baseMs: 50, maxMs: 200 } },
+    rejects: { ...spec.sink, type: 'backup' },
+  }
+}
+function plainSpec(o: { size?: number; intervalMs?: number; prefix?: string }): PipelineSpec {
   return {
     name: 's',
     source: { type: 'direct_put', shards: 1 },
@@ -119,7 +144,7 @@ export function specOf(o: { size?: number; intervalMs?: number; prefix?: string;
       fileExtension: '',
       timeZone: 'UTC',
       retry: { durationMs: null, baseMs: 5, maxMs: 50 },
-      timeoutMs: 1000,
+      timeoutMs: PUT_TIMEOUT_MS,
       concurrency: 8,
     },
     rejects: null,
@@ -136,6 +161,7 @@ export class Life {
   zombie = false
   readonly end = new AbortController()
   readonly drain = new AbortController()
+  readonly hurry = new AbortController()
   readonly died = Promise.withResolvers<'died'>()
   readonly reached = new Map<string, number>()
   readonly #o: LifeOptions
@@ -184,16 +210,24 @@ export class Life {
         await c.effect()
         await this.living()
         const fault = world.storeFault({ op: 'put', key: o.key, life: this })
-        if (fault !== 'applied') await misbehave(fault)
+        if (fault !== 'applied' && fault !== 'late') await misbehave(fault)
         const chunks: Uint8Array[] = []
         for await (const piece of o.open()) chunks.push(piece)
+        const show = (): void => {
+          if (world.objects.has(o.key)) return
+          world.onStored(o.metadata)
+          world.objects.set(o.key, { bytes: Buffer.concat(chunks), metadata: o.metadata, by: this.n })
+        }
+        if (fault === 'late') {
+          world.clock.timer(world.lateMs(), show)
+          throw new RetryableError('Reset', 'the connection was reset')
+        }
         await world.clock.sleep(1 + world.random.int(20))
         await this.living()
         await world.onPut(o.metadata, (ms) => world.clock.sleep(ms))
         await this.living()
         const existed = stored(o.key)
-        if (!existed) world.onStored(o.metadata)
-        if (!existed) world.objects.set(o.key, { bytes: Buffer.concat(chunks), metadata: o.metadata, by: this.n })
+        show()
         if (fault === 'applied') throw new RetryableError('Lost', 'the answer was lost')
         await c.failpoint('object.put.after')
         return { location: o.key, existed }
@@ -346,6 +380,7 @@ export class Life {
       maxOpenCuts: openCutsOf(this.#o.ordered ?? false, this.#o.maxOpenCuts ?? 16),
       signal: this.end.signal,
       drain: this.drain.signal,
+      hurry: this.hurry.signal,
       until: () => null,
       progress: () => {},
       unguarded: this.#o.unguarded ?? false,
@@ -358,6 +393,15 @@ export class Life {
     const lane = runLane(x, x.lane.resume).then(() => 'drained' as const)
     lane.catch(() => {})
     return Promise.race([lane, this.died.promise])
+  }
+  /** The same; 'ended' when a draining lane could not deliver, which is no fault: the next life does. */
+  async runToEnd(spec: PipelineSpec): Promise<'drained' | 'died' | 'ended'> {
+    try {
+      return await this.run(spec)
+    } catch (e) {
+      if (!this.drain.signal.aborted || stopFor(this.context(spec), e)) throw e
+      return 'ended'
+    }
   }
 }
 

@@ -17,6 +17,10 @@ function parsed(text: string): Map<string, number> {
   return new Map(rows.map((l) => [l.slice(0, l.lastIndexOf(' ')), Number(l.slice(l.lastIndexOf(' ') + 1))]))
 }
 
+const undecided = (waiting: boolean): HydrantEvent => ({
+  type: 'cut.undecided', pipeline: 'p', shard: 's0', start: 0, end: 5, key: 'k', waiting,
+}) // prettier-ignore
+
 describe('counters', () => {
   test('add up to what the events say', () => {
     const { f } = after(RECORDED)
@@ -49,6 +53,11 @@ describe('counters', () => {
     expect(f.running.samples()).toEqual([])
     expect(f.delivered.get('p')).toBe(12)
     expect(metrics.cloudWatch().MetricData.find((d) => d.MetricName === 'DeliveryToS3.DataFreshness')).toBeUndefined()
+  })
+  test('a lane that waits to learn what the sink has, until it knows or ends', () => {
+    expect(after([undecided(true)]).f.undecided.get('p', 's0')).toBe(1)
+    expect(after([undecided(true), undecided(false)]).f.undecided.get('p', 's0')).toBe(0)
+    expect(after([undecided(true), { type: 'lane.ended', pipeline: 'p', shard: 's0' }]).f.undecided.samples()).toEqual([])
   })
   test('labels are bounded: later ones are counted as other', () => {
     const f = new Family('counter', 'x', 'x', ['a', 'b'])
