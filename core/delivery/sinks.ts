@@ -66,7 +66,7 @@ export class SinkPool {
     const plugin = this.#loaded(where.type)
     if (plugin.kind !== 'object')
       throw new ConfigError('SinkKind', `sink ${where.type} is of kind ${plugin.kind}; this version delivers objects only`)
-    const options = plugin.options.parse(where.options)
+    const options = parsed(plugin, where)
     const sink = plugin.create(options, { host, log, pipelineId, memory: 2 * limits.multipartBytes, baseDir })
     const target = JSON.stringify([where.type, where.options['endpoint'] ?? '', plugin.target(options)])
     let breaker = this.#breakers.get(target)
@@ -89,6 +89,14 @@ export class SinkPool {
     for (const h of this.#handles.values()) await (await h).sink.close()
     this.#handles.clear()
   }
+}
+
+/** Options as the plugin that is installed today takes them: those of a recorded cut may be of another version of it. */
+function parsed(plugin: AnySinkPlugin<unknown>, where: { type: string; options: Readonly<Record<string, unknown>> }): unknown {
+  const read = plugin.options.safeParse(where.options)
+  if (read.success) return read.data
+  const why = read.error.issues.map((i) => (i.path.length > 0 ? `${i.path.join('.')}: ${i.message}` : i.message)).join('; ')
+  throw new ConfigError('SinkOptions', `sink ${where.type}: its plugin does not take the options: ${why}`)
 }
 
 function bucketName(spec: SinkSpec): string {
