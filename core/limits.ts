@@ -17,6 +17,9 @@ export const limits = {
   httpRequestMs: 30_000,
   httpHeadersMs: 10_000,
   httpIdleMs: 65_000,
+  /** How often the files of the certificate are read again, and how large each may be. */
+  certificateWatchMs: 60_000,
+  certificateBytes: MiB,
   signatureSkewMs: 5 * 60_000,
   /** Body bytes of a refused request that are read and thrown away, so that the client sees the answer and not a reset. */
   httpDiscardBytes: 32 * MiB,

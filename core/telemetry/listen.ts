@@ -68,6 +68,16 @@ function lineOf(e: HydrantEvent): Line {
       return { level: 'warn', message: `${e.pipeline}/${e.shard}: positions [${e.from}, ${e.to}) expired before delivery` }
     case 'records.discarded':
       return { level: 'warn', message: `${e.pipeline}/${e.shard}: positions [${e.from}, ${e.to}) are discarded (${e.reason})` }
+    case 'certificate.loaded':
+      return {
+        level: 'info',
+        message: `certificate ${e.file}: ${e.changed ? 'in force' : 'unchanged'}, ends ${new Date(e.expiresMs).toISOString()}`,
+      }
+    case 'certificate.refused':
+      return {
+        level: 'error',
+        message: `the certificate in ${e.file} is not taken, the one before stays in force; a restart would fail: ${e.message}`,
+      }
     case 'warning':
       return { level: 'warn', message: e.message, throttle: e.code }
     default:
@@ -77,7 +87,7 @@ function lineOf(e: HydrantEvent): Line {
 
 const LOUD: readonly HydrantEvent['type'][] = [
   'lane.stopped', 'log.poisoned', 'log.refusing', 'log.resumed', 'attempt.failed', 'breaker.changed', 'cut.adopted',
-  'cut.given-up', 'records.expired', 'records.discarded', 'warning',
+  'cut.given-up', 'records.expired', 'records.discarded', 'certificate.loaded', 'certificate.refused', 'warning',
 ] // prettier-ignore
 /** Events that are worth a line above debug: the others cost nothing where debug is off. */
 function isLoud(e: HydrantEvent): boolean {

@@ -60,6 +60,11 @@ export function families() {
     memoryLimit: gauge('hydrant_memory_limit_bytes', 'The budget of all pipelines'),
     memoryWaiting: gauge('hydrant_memory_waiting_lanes', 'Lanes that wait for memory'),
     spilled: gauge('hydrant_spilled_bytes', 'Encoded objects that wait in files'),
+    certificateExpiry: gauge(
+      'hydrant_tls_certificate_expiry_timestamp_seconds',
+      'When the certificate in force (the first of its chain) ends, seconds since 1970',
+    ),
+    certificateRefused: gauge('hydrant_tls_certificate_refused', '1 while the files hold a certificate that cannot be taken'),
     warnings: counter('hydrant_warnings_total', 'Warnings, by code', 'code'),
   }
 }
@@ -143,6 +148,11 @@ const HANDLERS: { readonly [T in HydrantEvent['type']]: (f: Families, e: Of<T>) 
   'records.expired': (f, e) => f.expired.add(e.to - e.from, e.pipeline),
   'records.discarded': (f, e) => f.discarded.add(e.to - e.from, e.pipeline, e.reason),
   'memory.changed': onMemory,
+  'certificate.loaded': (f, e) => {
+    f.certificateExpiry.set(e.expiresMs / 1000)
+    f.certificateRefused.set(0)
+  },
+  'certificate.refused': (f) => f.certificateRefused.set(1),
   warning: (f, e) => f.warnings.add(1, e.code),
 }
 

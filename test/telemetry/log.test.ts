@@ -65,6 +65,8 @@ describe('events become lines', () => {
     const { lines, on } = listen('info')
     for (const e of RECORDED) on(e)
     expect(lines.map((l) => `${l.level} ${String(l['event'])}`)).toEqual([
+      'error certificate.refused',
+      'info certificate.loaded',
       'warn request.handled',
       'warn log.refusing',
       'warn attempt.failed',

@@ -37,6 +37,8 @@ export const cut = (more: object): HydrantEvent => ({
 /** Two puts, one refused; a cut with every outcome; a replayed one; a failing sink; a stopped lane. */
 export const RECORDED: readonly HydrantEvent[] = [
   { type: 'memory.changed', usedBytes: 7, limitBytes: 100, waiting: 1, spilledBytes: 3 },
+  { type: 'certificate.refused', file: '/tls/cert.pem', message: 'm' },
+  { type: 'certificate.loaded', file: '/tls/cert.pem', expiresMs: 2_000, changed: true },
   { type: 'request.handled', operation: 'PutRecordBatch', status: 200, ms: 2, bytes: 700 },
   { type: 'records.accepted', stream: 'p', records: 20, bytes: 500 },
   { type: 'request.handled', operation: 'PutRecordBatch', status: 200, ms: 40, bytes: 300 },
