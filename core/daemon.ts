@@ -178,11 +178,12 @@ function openFrontDoor(o: DaemonOptions, events: Bus, streams: PipelineManager, 
   const gate =
     api.auth === 'none' ? openGate() : sigv4Gate({ keys: api.keys, region, account, clock: host.clock, replayCache: api.replayCache })
   const kms = (bucket: string): boolean => bucketTarget(config.buckets, bucket).type === 's3'
+  const folder = (bucket: string): boolean => bucketTarget(config.buckets, bucket).type === 'file'
   return startFrontDoor({
     listen: api.listen,
     ...(api.tls ? { tls: api.tls } : {}),
     gate,
-    services: [firehoseService({ streams, ingest, account, region, maxStreams: config.limits.deliveryStreams, events, kms })],
+    services: [firehoseService({ streams, ingest, account, region, maxStreams: config.limits.deliveryStreams, events, kms, folder })],
     host,
     events,
     log,

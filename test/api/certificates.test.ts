@@ -88,8 +88,12 @@ const BAD: [string, () => Promise<void>, RegExp][] = [
 ]
 test.each(BAD)('%s: refused every minute until it is mended, the old one stays', async (_, spoil, why) => {
   await spoil()
-  for (let i = 0; i < 2; i++)
-    expect(await minute()).toEqual({ type: 'certificate.refused', file: files().cert, message: expect.stringMatching(why) })
+  for (let i = 0; i < 2; i++) {
+    const said = await minute()
+    expect(said).toMatchObject({ type: 'certificate.refused', file: files().cert })
+    expect(said).toHaveProperty('message')
+    expect(said && 'message' in said ? said.message : '').toMatch(why)
+  }
   expect(given).toEqual([])
   await write(first)
   expect(await minute()).toMatchObject({ type: 'certificate.loaded', changed: false })

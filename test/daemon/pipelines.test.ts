@@ -39,6 +39,19 @@ test('row 6: a stream that is deleted and created again under its name delivers 
   expect((await daemons.folder.lines('data/buckets')).toSorted()).toEqual([...values('old', 20), ...values('new', 20)].toSorted())
 })
 
+test('a stream whose objects would leave the folder of its bucket is refused, as is a bucket without a name', async () => {
+  const d = await start('buckets: {at-a-store: {endpoint: "http://127.0.0.1:9"}}')
+  const refusal = (message: string): object => ({ status: 400, body: { __type: 'InvalidArgumentException', message } })
+  expect(await d.call('CreateDeliveryStream', s3('a', { Prefix: '/../../' }))).toEqual(
+    refusal('Prefix cannot be used: the bucket b is a folder, and it is an absolute path.'),
+  )
+  expect(await d.call('CreateDeliveryStream', s3('a', { BucketARN: 'arn:aws:s3:::..' }))).toEqual(
+    refusal('BucketARN is not valid: bucket "..": expected 1 to 255 letters, digits, _ . - and neither . nor ..'),
+  )
+  const elsewhere = s3('a', { Prefix: '/../../', BucketARN: 'arn:aws:s3:::at-a-store' })
+  expect((await d.call('CreateDeliveryStream', elsewhere)).status).toBe(200)
+})
+
 /** Asks again after every event; deletions end without one of their own. */
 async function until(d: Running, done: () => Promise<boolean>): Promise<void> {
   for (let i = 0; i < 200; i++) {
