@@ -55,7 +55,9 @@ export type HydrantEvent =
       message: string
       delayMs: number
     }
-  | { type: 'breaker.changed'; sink: string; target: string; open: boolean }
+  /** A target is used for the first time. endpoint: '' where the sink has its own; target: bucket, folder … */
+  | { type: 'target.opened'; sink: string; endpoint: string; target: string }
+  | { type: 'breaker.changed'; sink: string; endpoint: string; target: string; open: boolean }
   | { type: 'position.advanced'; pipeline: string; shard: string; position: number }
   | { type: 'commit.finished'; pipeline: string; entries: number; result: string; ms: number }
   | { type: 'records.expired'; pipeline: string; shard: string; from: number; to: number }
