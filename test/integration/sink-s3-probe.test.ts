@@ -1,4 +1,5 @@
 import { attemptContext, bodyOf, outObject, pluginKit, realHost, recordedLog } from 'hydrant/sdk/testing'
+import type { ObjectSink } from 'hydrant/sdk'
 import { afterEach, beforeEach, expect, test } from 'vitest'
 import plugin from '../../plugins/sink-s3/index.ts'
 import { assertClean, audit } from '../harness/audit.ts'
@@ -54,10 +55,34 @@ test.each<[S3Operation, string]>([
   },
 )
 
-test('a question whose answer was lost leaves nothing once the store answers', async () => {
+/** A sink as a new process has it: nothing is known of the store. */
+function freshSink(): ObjectSink {
   const s3 = plugin(pluginKit)
   const options = s3.options.parse({ bucket: 'lake', endpoint: store.url, credentials: { access_key: 'test', secret_key: 'testtest' } })
-  const sink = s3.create(options, { host: realHost(), log: recordedLog(), pipelineId: 'p', memory: 2 ** 24, baseDir: '.' })
+  return s3.create(options, { host: realHost(), log: recordedLog(), pipelineId: 'p', memory: 2 ** 24, baseDir: '.' })
+}
+
+test('what a dead process left is removed also where another object of the next one asked first', async () => {
+  store.fail('delete', 'hang')
+  const end = new AbortController()
+  const dead = freshSink().put(outObject('a/1', bodyOf(10)), attemptContext({ signal: end.signal }))
+  await store.arrived('delete')
+  end.abort(new Error('dead'))
+  await expect(dead).rejects.toThrow('dead')
+  expect(probes()).toHaveLength(1)
+  const sink = freshSink()
+  await sink.put(outObject('b/2', bodyOf(10)), attemptContext())
+  expect(probes()).toHaveLength(1)
+  await sink.put(outObject('a/1', bodyOf(10)), attemptContext({ recovered: true }))
+  expect([...store.objects.keys()].toSorted()).toEqual(['lake/a/1', 'lake/b/2'])
+  const requests = store.requests.length
+  await sink.put(outObject('a/1', bodyOf(10)), attemptContext({ recovered: true, attempt: 2 }))
+  expect(store.requests.slice(requests).filter((r) => r.operation === 'delete')).toEqual([])
+  await sink.close()
+})
+
+test('a question whose answer was lost leaves nothing once the store answers', async () => {
+  const sink = freshSink()
   store.fail('put', 'applied-no-answer')
   await expect(sink.put(outObject('a/1', bodyOf(10)), attemptContext())).rejects.toThrow()
   expect(probes()).toHaveLength(1)
