@@ -100,6 +100,24 @@ describe('the audit', () => {
     expect(wrong(await run({ compression: 'gzip' }))).toEqual({ broken: 1 })
   })
 
+  test('several shards: ranges that overlap too often, or do not join', async () => {
+    // two shards: [0, 2) [2, 4) and [0, 3) [3, 4)
+    const ranges = [[0, 2], [2, 4], [0, 3], [3, 4]] as const // prettier-ignore
+    for (const [i, [from, to]] of ranges.entries()) await store(`t${i}`, bytesOf(acked(to - from)), to, to - from)
+    expect(wrong(await run({ shards: 2 }))).toEqual({})
+    expect(wrong(await run({ shards: 1 }))).toMatchObject({ broken: expect.any(Number) as number })
+    expect(wrong(await run({ shards: 3 }))).toEqual({})
+    const more = async (from: number, to: number): Promise<void> => store('t9', bytesOf(acked(to - from)), to, to - from)
+    await more(4, 6)
+    expect(wrong(await run({ shards: 2 }))).toEqual({})
+    await more(0, 2)
+    expect((await run({ shards: 2 })).examples.join()).toMatch(/one range too many at 0 for 2 shards/)
+    // another end of a cut that is there: no position is in three ranges, yet they are no two chains
+    await more(5, 6)
+    expect((await run({ shards: 2 })).examples).toEqual([expect.stringMatching(/\[5, 6\) begins where no other range of its shard ends/)])
+    expect(wrong(await run({ shards: 2, stages: true }))).toEqual({})
+  })
+
   test('rejected records count once, in one place, as the client made them', async () => {
     const ids = acked(3)
     await store('t1', bytesOf(ids.slice(0, 2)), 3, 2, { records: '3', start: '0' })
