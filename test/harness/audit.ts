@@ -153,7 +153,7 @@ function readRejected(a: AuditInput, o: FoundObject, into: Counts, report: Repor
   return readBody(a, o, a.compression, into, report, a.format ?? 'raw').records
 }
 
-/** The S3 sink asks a store that it does not know by an object of one byte; a kill in between leaves it. */
+/** The S3 sink asks a store that it does not know by an object of one byte; a kill in between leaves it until the next life puts again. */
 const isProbe = (o: FoundObject): boolean => o.bytes.length === 1 && /(^|\/)\.hydrant-probe-[0-9a-f]+$/.test(o.key)
 const isErrorLines = (b: Uint8Array): boolean => b[0] === 0x7b
 

@@ -91,8 +91,8 @@ export async function runKillCase(c: KillCase, seed: number, s3: Versitygw | nul
     const result = await audit({ outcomes: s.log, delivered: [s.main.place], rejected: [s.backup.place], compression: c.form, ...extra })
     assertClean(result, `${JSON.stringify(c)} seed ${seed}`)
     if (result.accepted === 0) throw new Error(`${JSON.stringify(c)}: nothing was accepted, so nothing was shown`)
-    const left = (await leftovers(s.main.place)) + (await leftovers(s.backup.place))
-    if (left > 0) throw new Error(`${JSON.stringify(c)} seed ${seed}: ${left} temporary files or open uploads are left`)
+    const left = (await leftovers(s.main.place)) + (await leftovers(s.backup.place)) + result.probes
+    if (left > 0) throw new Error(`${JSON.stringify(c)} seed ${seed}: ${left} temporary files, open uploads or probe objects are left`)
     return result
   } finally {
     client.close()
