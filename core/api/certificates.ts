@@ -28,7 +28,7 @@ interface Pair {
   readonly digest: string
 }
 
-async function readPair({ files, host }: CertificateOptions): Promise<Pair> {
+async function readPair(files: CertificateFiles, host: Host): Promise<Pair> {
   const read = async (path: string): Promise<Buffer> => {
     const stat = await host.fs.stat(path)
     if (!stat) throw new Error(`the file ${path} does not exist`)
@@ -42,13 +42,27 @@ async function readPair({ files, host }: CertificateOptions): Promise<Pair> {
 
 const PEM = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
 
+function parsed<T>(file: string, what: string, parse: () => T): T {
+  try {
+    return parse()
+  } catch (e) {
+    throw new Error(`${file} is no ${what} in PEM: ${errorMessage(e)}`, { cause: e })
+  }
+}
+
 /** When the first certificate of the chain ends, ms since the epoch. Throws where no client could be served with the pair. */
 function expiryOf({ cert, key }: Pair, files: CertificateFiles): number {
-  const chain = (cert.toString('latin1').match(PEM) ?? []).map((pem) => new X509Certificate(pem))
+  const chain = (cert.toString('latin1').match(PEM) ?? []).map((pem) => parsed(files.cert, 'certificate', () => new X509Certificate(pem)))
   const [own] = chain
   if (!own) throw new Error(`${files.cert} holds no PEM certificate`)
-  if (!own.checkPrivateKey(createPrivateKey(key))) throw new Error(`the key ${files.key} does not belong to the certificate ${files.cert}`)
+  const ownKey = parsed(files.key, 'private key without a passphrase', () => createPrivateKey(key))
+  if (!own.checkPrivateKey(ownKey)) throw new Error(`the key ${files.key} does not belong to the certificate ${files.cert}`)
   return Math.min(...chain.map((c) => Date.parse(c.validTo)))
+}
+
+/** When the certificate ends, ms since the epoch; rejects in plain words where no client could be served with it. */
+export async function certificateExpiry(files: CertificateFiles, host: Host): Promise<number> {
+  return expiryOf(await readPair(files, host), files)
 }
 
 /**
@@ -64,7 +78,7 @@ export async function watchCertificates(o: CertificateOptions): Promise<Certific
   let cancel: (() => void) | null = null
   const look = async (always: boolean): Promise<void> => {
     try {
-      const pair = await readPair(o)
+      const pair = await readPair(files, host)
       const known = pair.digest === inForce
       if (known && !refused && !always) return
       const expiresMs = expiryOf(pair, files)

@@ -29,7 +29,7 @@ export function selfSigned(name = 'localhost', until: 49 | 25 = 49): { cert: Buf
     der(0xa3, der(SEQUENCE, der(SEQUENCE, oid('551d11'), der(0x04, names)))),
   )
   const cert = der(SEQUENCE, body, ECDSA_SHA256, der(0x03, Buffer.from([0]), sign('sha256', body, privateKey)))
-  const lines = cert.toString('base64').replace(/.{64}/g, '$&\n')
+  const lines = cert.toString('base64').replace(/.{64}(?!$)/g, '$&\n')
   return {
     cert: Buffer.from(`-----BEGIN CERTIFICATE-----\n${lines}\n-----END CERTIFICATE-----\n`),
     key: Buffer.from(privateKey.export({ type: 'pkcs8', format: 'pem' })),

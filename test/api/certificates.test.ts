@@ -80,8 +80,12 @@ const other = selfSigned('other')
 const BAD: [string, () => Promise<void>, RegExp][] = [
   ['the key of another', () => writeFile(files().cert, other.cert), /the key .*key\.pem does not belong to the certificate .*cert\.pem/],
   ['no certificate', () => writeFile(files().cert, 'x'), /cert\.pem holds no PEM certificate/],
-  ['a damaged one', () => writeFile(files().cert, first.cert.toString().replace(/[A-Za-z]{4}\n/, 'AAAA\n')), /./],
-  ['a key that is none', () => writeFile(files().key, 'x'), /./],
+  [
+    'a damaged one',
+    () => writeFile(files().cert, first.cert.toString().split('\n').toSpliced(2, 1).join('\n')),
+    /cert\.pem is no certificate in PEM: /,
+  ],
+  ['a key that is none', () => writeFile(files().key, 'x'), /key\.pem is no private key without a passphrase in PEM: /],
   ['a file that is gone', () => rm(files().key), /the file .*key\.pem does not exist/],
   ['a huge file', () => writeFile(files().cert, Buffer.alloc(limits.certificateBytes + 1)), /has 1048577 bytes; the limit is 1048576/],
   ['one that has expired', () => write(selfSigned('late', 25)), /cert\.pem expired at 2025-12-31T23:59:59.000Z/],
