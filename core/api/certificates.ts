@@ -82,13 +82,13 @@ export async function watchCertificates(o: CertificateOptions): Promise<Certific
       const known = pair.digest === inForce
       if (known && !refused && !always) return
       const expiresMs = expiryOf(pair, files)
-      if (!known && inForce !== '') {
-        if (expiresMs <= host.clock.now()) throw new Error(`${files.cert} expired at ${new Date(expiresMs).toISOString()}`)
-        await o.setTls({ cert: pair.cert, key: pair.key })
-      }
+      const expired = expiresMs <= host.clock.now()
+      // the first is what the front door was opened with, unless it changed in between; there is no better one to stay with
+      if (!known && expired && inForce !== '') throw new Error(`${files.cert} expired at ${new Date(expiresMs).toISOString()}`)
+      if (!known) await o.setTls({ cert: pair.cert, key: pair.key })
       inForce = pair.digest
       refused = false
-      events.emit({ type: 'certificate.loaded', file: files.cert, expiresMs, changed: !known })
+      events.emit({ type: 'certificate.loaded', file: files.cert, expiresMs, expired, changed: !known })
     } catch (e) {
       refused = true
       events.emit({ type: 'certificate.refused', file: files.cert, message: errorMessage(e) })

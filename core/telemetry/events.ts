@@ -64,7 +64,7 @@ export type HydrantEvent =
   | { type: 'records.discarded'; pipeline: string; shard: string; from: number; to: number; reason: 'delete' | 'force' }
   | { type: 'memory.changed'; usedBytes: number; limitBytes: number; waiting: number; spilledBytes: number }
   /** `changed`: it was not in force before. expiresMs: of the first certificate of the chain that ends, wall clock. */
-  | { type: 'certificate.loaded'; file: string; expiresMs: number; changed: boolean }
+  | { type: 'certificate.loaded'; file: string; expiresMs: number; expired: boolean; changed: boolean }
   /** The one before stays in force. */
   | { type: 'certificate.refused'; file: string; message: string }
   | { type: 'warning'; code: string; message: string }

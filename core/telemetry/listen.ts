@@ -59,11 +59,10 @@ function lineOf(e: HydrantEvent): Line {
       return { level: 'warn', message: `${e.pipeline}/${e.shard}: positions [${e.from}, ${e.to}) expired before delivery` }
     case 'records.discarded':
       return { level: 'warn', message: `${e.pipeline}/${e.shard}: positions [${e.from}, ${e.to}) are discarded (${e.reason})` }
-    case 'certificate.loaded':
-      return {
-        level: 'info',
-        message: `certificate ${e.file}: ${e.changed ? 'in force' : 'unchanged'}, ends ${new Date(e.expiresMs).toISOString()}`,
-      }
+    case 'certificate.loaded': {
+      const message = `certificate ${e.file}: ${e.changed ? 'in force' : 'unchanged'}, ends ${new Date(e.expiresMs).toISOString()}`
+      return e.expired ? { level: 'error', message: `${message}: it has expired, clients refuse it` } : { level: 'info', message }
+    }
     case 'certificate.refused':
       return {
         level: 'error',

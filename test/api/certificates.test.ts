@@ -5,6 +5,7 @@ import { afterEach, beforeEach, expect, test } from 'vitest'
 import { watchCertificates, type CertificateWatch } from '../../core/api/certificates.ts'
 import type { TlsFiles } from '../../core/api/server.ts'
 import { limits } from '../../core/limits.ts'
+import type { Host } from '../../core/sdk/host.ts'
 import type { HydrantEvent } from '../../core/telemetry/events.ts'
 import { selfSigned } from './certificate.ts'
 import { StillHost } from './wire.ts'
@@ -22,6 +23,14 @@ async function write(pair: { cert: Uint8Array; key: Uint8Array }): Promise<void>
   await writeFile(files().key, pair.key)
 }
 const first = selfSigned('first')
+const setTls = async (t: TlsFiles): Promise<void> => void given.push(t)
+const host = (): Host => ({ ...still.host, clock: { ...still.host.clock, now: () => Date.UTC(2026, 0, 1) } })
+const bus = {
+  emit: (e: HydrantEvent): void => {
+    events.push(e)
+    seen.resolve()
+  },
+}
 
 beforeEach(async () => {
   folder = await mkdtemp(join(tmpdir(), 'hydrant-certificates-'))
@@ -29,17 +38,7 @@ beforeEach(async () => {
   given = []
   events = []
   await write(first)
-  watch = await watchCertificates({
-    files: files(),
-    setTls: async (t) => void given.push(t),
-    host: { ...still.host, clock: { ...still.host.clock, now: () => Date.UTC(2026, 0, 1) } },
-    events: {
-      emit: (e) => {
-        events.push(e)
-        seen.resolve()
-      },
-    },
-  })
+  watch = await watchCertificates({ files: files(), setTls, host: host(), events: bus })
 })
 afterEach(async () => {
   watch.end()
@@ -55,9 +54,25 @@ async function minute(): Promise<HydrantEvent | undefined> {
   return events.at(-1)
 }
 
-test('the first look says when it ends and changes nothing', () => {
-  expect(events).toEqual([{ type: 'certificate.loaded', file: files().cert, expiresMs: END_2049, changed: true }])
-  expect(given).toEqual([])
+test('the first look says when it ends, and gives what is there: the files may have changed since the port was opened', () => {
+  expect(events).toEqual([{ type: 'certificate.loaded', file: files().cert, expiresMs: END_2049, expired: false, changed: true }])
+  expect(given.splice(0)).toEqual([{ cert: first.cert, key: first.key }])
+})
+
+test('an expired one is taken at the start only, and said; a first look that fails leaves the next to give it', async () => {
+  watch.end()
+  const start = async (): Promise<CertificateWatch> => watchCertificates({ files: files(), setTls, host: host(), events: bus })
+  await write(selfSigned('late', 25))
+  watch = await start()
+  expect(events.at(-1)).toMatchObject({ type: 'certificate.loaded', expired: true })
+  watch.end()
+  await rm(files().key)
+  given = []
+  watch = await start()
+  expect(events.at(-1)).toMatchObject({ type: 'certificate.refused' })
+  await write(first)
+  await watch.reload()
+  expect(given).toEqual([{ cert: first.cert, key: first.key }])
 })
 
 test('files that changed are taken within a minute, by content: the same time stamps do not hide it', async () => {
@@ -66,14 +81,14 @@ test('files that changed are taken within a minute, by content: the same time st
   await write(second)
   for (const f of Object.values(files())) await utimes(f, old, old)
   expect(await minute()).toMatchObject({ type: 'certificate.loaded', changed: true })
-  expect(given).toEqual([{ cert: second.cert, key: second.key }])
+  expect(given).toEqual([first, second])
 })
 
 test('files that did not change are left alone; asked for, it says so', async () => {
   still.advance(3 * limits.certificateWatchMs)
   await watch.reload()
-  expect(given).toEqual([])
-  expect(events.slice(1)).toEqual([{ type: 'certificate.loaded', file: files().cert, expiresMs: END_2049, changed: false }])
+  expect(given).toEqual([first])
+  expect(events.slice(1)).toEqual([{ type: 'certificate.loaded', file: files().cert, expiresMs: END_2049, expired: false, changed: false }])
 })
 
 const other = selfSigned('other')
@@ -98,21 +113,22 @@ test.each(BAD)('%s: refused every minute until it is mended, the old one stays',
     expect(said).toHaveProperty('message')
     expect(said && 'message' in said ? said.message : '').toMatch(why)
   }
-  expect(given).toEqual([])
+  expect(given).toEqual([first])
   await write(first)
   expect(await minute()).toMatchObject({ type: 'certificate.loaded', changed: false })
-  expect(given).toEqual([])
+  expect(given).toEqual([first])
 })
 
 test('a front door that does not take it is told like a bad file, and asked again', async () => {
   watch.end()
-  let takes = false
+  let takes = true
   watch = await watchCertificates({
     files: files(),
     setTls: () => (takes ? Promise.resolve() : Promise.reject(new Error('no'))),
     host: still.host,
     events: { emit: (e) => void events.push(e) },
   })
+  takes = false
   await write(selfSigned('second'))
   await watch.reload()
   expect(events.at(-1)).toMatchObject({ type: 'certificate.refused', message: 'no' })

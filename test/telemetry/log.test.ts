@@ -104,6 +104,14 @@ describe('events become lines', () => {
     on({ type: 'breaker.changed', sink: 's3', endpoint: '', target: 'b', open: false })
     expect(lines.map((l) => l.level)).toEqual(['warn', 'info'])
   })
+  test('a certificate that has expired is an error', () => {
+    const { lines, on } = listen('info')
+    on({ type: 'certificate.loaded', file: '/c.pem', expiresMs: 0, expired: true, changed: true })
+    expect(lines[0]).toMatchObject({
+      level: 'error',
+      msg: 'certificate /c.pem: in force, ends 1970-01-01T00:00:00.000Z: it has expired, clients refuse it',
+    })
+  })
   test('times have no fractions, targets are told with their place', () => {
     const { lines, on } = listen('info')
     on({ ...failed('SlowDown'), delayMs: 73.0451 } as HydrantEvent)

@@ -38,7 +38,7 @@ export const cut = (more: object): HydrantEvent => ({
 export const RECORDED: readonly HydrantEvent[] = [
   { type: 'memory.changed', usedBytes: 7, limitBytes: 100, waiting: 1, spilledBytes: 3 },
   { type: 'certificate.refused', file: '/tls/cert.pem', message: 'm' },
-  { type: 'certificate.loaded', file: '/tls/cert.pem', expiresMs: 2_000, changed: true },
+  { type: 'certificate.loaded', file: '/tls/cert.pem', expiresMs: 2_000, expired: false, changed: true },
   { type: 'request.handled', operation: 'PutRecordBatch', status: 200, ms: 2, bytes: 700 },
   { type: 'records.accepted', stream: 'p', records: 20, bytes: 500 },
   { type: 'request.handled', operation: 'PutRecordBatch', status: 200, ms: 40, bytes: 300 },
