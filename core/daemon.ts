@@ -1,5 +1,6 @@
 import { join } from 'node:path'
 import { startAdmin, type AdminServer } from './admin/server.ts'
+import { watchCertificates, type CertificateWatch } from './api/certificates.ts'
 import { firehoseService } from './api/firehose/index.ts'
 import { startFrontDoor, type FrontDoor } from './api/server.ts'
 import { openGate, sigv4Gate } from './api/sigv4.ts'
@@ -48,6 +49,8 @@ export interface Stopped {
 export interface Daemon {
   readonly api: FrontDoor['address']
   readonly admin: AdminServer['address']
+  /** Reads the certificate of the API again; what came of it is in the log. Never rejects. */
+  reloadCertificates(): Promise<void>
   /** Refuses new puts, ends and delivers open cuts until the deadline, closes everything. Answers what is left open. */
   stop(deadline: AbortSignal): Promise<Stopped>
 }
@@ -95,11 +98,15 @@ export async function startDaemon(o: DaemonOptions): Promise<Daemon> {
     undo.unshift(() => manager.stop(AbortSignal.abort()))
     state.operator = new Operator(manager, { drainMs: config.drainMs, yaml: async () => new Map((await o.yaml()).map((p) => [p.name, p])) })
     const door = await openFrontDoor(o, events, manager, shared.streams)
+    undo.unshift(() => door.close())
+    const tls = config.api.tls
+    const certificates = tls && (await watchCertificates({ files: tls, setTls: (t) => door.setTls(t), host, events }))
     state.ready = true
     return {
       api: door.address,
       admin: admin.address,
-      stop: (deadline) => stop(deadline, { host, door, manager, sinks, embedded, admin, state }),
+      reloadCertificates: async () => certificates?.reload(),
+      stop: (deadline) => stop(deadline, { host, door, certificates, manager, sinks, embedded, admin, state }),
     }
   } catch (e) {
     for (const step of undo) await step()
@@ -160,11 +167,12 @@ function openFrontDoor(o: DaemonOptions, events: Bus, streams: PipelineManager, 
   const gate =
     api.auth === 'none' ? openGate() : sigv4Gate({ keys: api.keys, region, account, clock: host.clock, replayCache: api.replayCache })
   const kms = (bucket: string): boolean => bucketTarget(config.buckets, bucket).type === 's3'
+  const folder = (bucket: string): boolean => bucketTarget(config.buckets, bucket).type === 'file'
   return startFrontDoor({
     listen: api.listen,
     ...(api.tls ? { tls: api.tls } : {}),
     gate,
-    services: [firehoseService({ streams, ingest, account, region, maxStreams: config.limits.deliveryStreams, events, kms })],
+    services: [firehoseService({ streams, ingest, account, region, maxStreams: config.limits.deliveryStreams, events, kms, folder })],
     host,
     events,
     log,
@@ -175,6 +183,7 @@ function openFrontDoor(o: DaemonOptions, events: Bus, streams: PipelineManager, 
 interface Parts {
   host: Host
   door: FrontDoor
+  certificates: CertificateWatch | null
   manager: PipelineManager
   sinks: SinkPool
   embedded: EmbeddedLog
@@ -185,6 +194,7 @@ interface Parts {
 async function stop(deadline: AbortSignal, p: Parts): Promise<Stopped> {
   p.state.ready = false
   p.state.reason = 'stopping'
+  p.certificates?.end()
   await p.door.drain(deadline)
   const { open } = await within<Stopped>(deadline, p.host, p.manager.stop(deadline), { open: null })
   await p.door.close()

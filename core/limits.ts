@@ -29,6 +29,9 @@ export const limits = {
   /** Bodies are read into memory that is used again: blocks of this size and its doubles, this much kept for later. */
   httpBlockBytes: 4 * KiB,
   httpPoolBytes: 16 * MiB,
+  /** How often the files of the certificate are read again, and how large each may be. */
+  certificateWatchMs: 60_000,
+  certificateBytes: MiB,
   signatureSkewMs: 5 * 60_000,
   /** Body bytes of a refused request that are read and thrown away, so that the client sees the answer and not a reset. */
   httpDiscardBytes: 32 * MiB,

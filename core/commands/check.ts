@@ -1,4 +1,5 @@
 import { dirname, resolve } from 'node:path'
+import { certificateExpiry } from '../api/certificates.ts'
 import { configJsonSchema } from '../config/json-schema.ts'
 import { loadConfig, type Loaded } from '../config/load.ts'
 import { bucketTarget } from '../config/buckets.ts'
@@ -101,6 +102,25 @@ async function tryLog(config: Config): Promise<Finding> {
   }
 }
 
+/** As the alarm of the runbook. */
+const CERTIFICATE_DAYS = 7
+const DAY_MS = 86_400_000
+
+/** The certificate of the API, as serve will find it. */
+async function tryCertificate(config: Config, host: Host): Promise<Finding[]> {
+  const { tls } = config.api
+  if (!tls) return []
+  const say = (level: Finding['level'], message: string): Finding[] => [{ target: 'api.tls', level, message }]
+  try {
+    const expiresMs = await certificateExpiry(tls, host)
+    const end = `${tls.cert} ends ${new Date(expiresMs).toISOString()}`
+    const left = expiresMs - host.clock.now()
+    return left <= 0 ? say('error', `${end}: it has expired`) : say(left < CERTIFICATE_DAYS * DAY_MS ? 'warning' : 'ok', end)
+  } catch (e) {
+    return say('error', errorMessage(e))
+  }
+}
+
 /** `hydrant check`: 0 = the file is good (warnings are no fault), 1 = it is not, or a probe found an error. */
 export async function runCheck(o: { config: string; json: boolean; probe: boolean }, output: Output): Promise<number> {
   const opened = await openConfig(o.config)
@@ -108,6 +128,7 @@ export async function runCheck(o: { config: string; json: boolean; probe: boolea
   const errors = 'errors' in loaded ? loaded.errors : []
   const warnings = 'config' in loaded ? loaded.config.warnings : []
   const probes = 'config' in loaded ? await trySinks(loaded.config, opened, o.probe) : []
+  if ('config' in loaded) probes.unshift(...(await tryCertificate(loaded.config, opened.host)))
   if ('config' in loaded && o.probe) probes.unshift(await tryLog(loaded.config))
   const ok = errors.length === 0 && probes.every((p) => p.level !== 'error')
   if (o.json) {

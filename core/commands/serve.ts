@@ -19,7 +19,10 @@ export interface ServeOptions {
   readonly test?: NonNullable<DaemonOptions['test']>
 }
 
-/** `hydrant serve`: runs until SIGTERM or SIGINT, then drains within drain_timeout. Resolves with the exit code. */
+/**
+ * `hydrant serve`: runs until SIGTERM or SIGINT, then drains within drain_timeout. Resolves with the exit code. SIGHUP reads the
+ * certificates again; where there are none it stops the daemon like the others (a terminal was closed).
+ */
 export async function runServe(o: ServeOptions): Promise<number> {
   const host = realHost()
   const level = logLevel(process.env['HYDRANT_LOG_LEVEL'])
@@ -34,7 +37,9 @@ export async function runServe(o: ServeOptions): Promise<number> {
     if ('errors' in again) throw new Error(`${file}: ${again.errors.map((e) => `${e.line}:${e.column} ${e.message}`).join('; ')}`)
     return again.config.pipelines
   }
-  const signals = stopSignals()
+  const signals = stopSignals(config.api.tls ? ['SIGTERM', 'SIGINT'] : ['SIGTERM', 'SIGINT', 'SIGHUP'])
+  let started: Daemon | null = null
+  if (config.api.tls) process.on('SIGHUP', () => void started?.reloadCertificates())
   const daemon = await startDaemon({
     config,
     host,
@@ -45,6 +50,7 @@ export async function runServe(o: ServeOptions): Promise<number> {
     yaml,
     ...(o.test ? { test: o.test } : {}),
   })
+  started = daemon
   announce(config, daemon, log, o.hint)
   const signal = await signals.first
   log.info({ signal, drainMs: config.drainMs }, 'stopping: no new records, open cuts are delivered')
@@ -67,11 +73,11 @@ async function load(file: string, host: Host, plugins: PluginRegistry): Promise<
 }
 
 /** The first asks for a drain, the second ends it at once. */
-function stopSignals(): { first: Promise<string>; second: AbortSignal } {
+function stopSignals(names: readonly NodeJS.Signals[]): { first: Promise<string>; second: AbortSignal } {
   const first = Promise.withResolvers<string>()
   const second = new AbortController()
   let seen = 0
-  for (const name of ['SIGTERM', 'SIGINT'] as const) {
+  for (const name of names) {
     process.on(name, () => {
       if (++seen === 1) first.resolve(name)
       else second.abort(new Error(`${name} again`))

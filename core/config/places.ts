@@ -1,5 +1,6 @@
 import { relative, resolve, sep } from 'node:path'
-import { checkPrefixes, evaluatePrefix, PrefixError, type ParsedPrefix } from '../format/prefix.ts'
+import { folderRefusal } from '../format/folder.ts'
+import { checkPrefixes, PrefixError, type ParsedPrefix } from '../format/prefix.ts'
 import type { Path } from './document.ts'
 import type { Reporter } from './issues.ts'
 import type { RawSink } from './schema.ts'
@@ -19,17 +20,6 @@ export function folderClash(folder: unknown, baseDir: string, logPath: string): 
     : null
 }
 
-/** Why an object name that starts so is no name in a folder; null when it is one. The file sink says the same, once records come. */
-function escape(start: string): string | null {
-  if (start.startsWith('/')) return 'it is an absolute path'
-  const steps = start.split(/[/\\]/)
-  if (steps.includes('..') || steps.includes('.')) return 'it has a . or .. step'
-  if (steps.find((s) => s !== '')?.toLowerCase() === '.hydrant') return '.hydrant belongs to hydrant'
-  return null
-}
-
-const SAMPLE = { arrivalMs: 0, timeZone: 'UTC', token: '00000000-0000-0000-0000-000000000000', errorOutputType: 'processing-failed' }
-
 /** Prefixes that a folder cannot take. Faults of the prefixes themselves are told elsewhere. */
 export function checkFolderPrefixes(raw: Pick<RawSink, 'prefix' | 'error_prefix'>, path: Path, r: Reporter): ConfigIssue[] {
   let parsed: { prefix: ParsedPrefix; errorPrefix: ParsedPrefix }
@@ -42,7 +32,7 @@ export function checkFolderPrefixes(raw: Pick<RawSink, 'prefix' | 'error_prefix'
   const issues: ConfigIssue[] = []
   const look = (key: 'prefix' | 'error_prefix', p: ParsedPrefix): void => {
     if (raw[key] === '') return
-    const why = escape(`${evaluatePrefix(p, SAMPLE)}object`)
+    const why = folderRefusal(p)
     if (why !== null)
       issues.push(r.value([...path, key], `objects must stay inside the folder of the sink, and ${why}, got ${r.show([...path, key])}`))
   }

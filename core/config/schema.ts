@@ -68,7 +68,7 @@ const api = z
         key: path.meta({ description: 'PEM file: private key.' }),
       })
       .optional()
-      .meta({ description: 'Serve TLS. Left out: plain text.' }),
+      .meta({ description: 'Serve TLS. Left out: plain text. Files that change are taken within a minute, or on SIGHUP.' }),
     replay_cache: z.boolean().prefault(false).meta({ description: 'Refuse a signature that was used before.' }),
   })
   .prefault({})

@@ -29,10 +29,11 @@ export class Breaker {
   #open = false
   #nextAt = 0
 
-  constructor(o: { clock: Clock; events: Events; sink: string; target: string; perSecond?: number }) {
+  constructor(o: { clock: Clock; events: Events; sink: string; endpoint?: string; target: string; perSecond?: number }) {
+    const { sink, endpoint = '', target } = o
     this.#clock = o.clock
     this.#perSecond = o.perSecond ?? limits.brokenTargetPerSecond
-    this.#changed = (open) => o.events.emit({ type: 'breaker.changed', sink: o.sink, target: o.target, open })
+    this.#changed = (open) => o.events.emit({ type: 'breaker.changed', sink, endpoint, target, open })
   }
   get open(): boolean {
     return this.#open

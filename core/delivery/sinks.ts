@@ -60,20 +60,29 @@ export class SinkPool {
   }
 
   async #open(spec: SinkSpec, pipelineId: string): Promise<SinkHandle> {
-    const { host, events, log, baseDir } = this.#o
+    const { host, log, baseDir } = this.#o
     const where = spec.type === 'bucket' ? withBucketOptions(spec, this.#o.bucket(bucketName(spec))) : spec
     await this.load(where.type)
     const plugin = this.#loaded(where.type)
     if (plugin.kind !== 'object')
       throw new ConfigError('SinkKind', `sink ${where.type} is of kind ${plugin.kind}; this version delivers objects only`)
-    const options = plugin.options.parse(where.options)
+    const options = parsed(plugin, where)
     const sink = plugin.create(options, { host, log, pipelineId, memory: 2 * limits.multipartBytes, baseDir })
-    const target = JSON.stringify([where.type, where.options['endpoint'] ?? '', plugin.target(options)])
-    let breaker = this.#breakers.get(target)
-    if (!breaker) this.#breakers.set(target, (breaker = new Breaker({ clock: host.clock, events, sink: where.type, target })))
+    const breaker = this.#breaker(where.type, where.options['endpoint'], plugin.target(options))
     const concurrency = Math.min(spec.concurrency, plugin.limits(options).concurrency)
     const { retry, timeoutMs } = spec
     return { name: where.type, type: where.type, sink, retry, timeoutMs, slots: new Slots(concurrency), breaker, ordered: plugin.ordered }
+  }
+
+  #breaker(sink: string, endpoint: unknown, names: Readonly<Record<string, string>>): Breaker {
+    const key = JSON.stringify([sink, endpoint ?? '', names])
+    const known = this.#breakers.get(key)
+    if (known) return known
+    const place = { sink, endpoint: shownEndpoint(endpoint), target: shownTarget(names) }
+    const breaker = new Breaker({ clock: this.#o.host.clock, events: this.#o.events, ...place })
+    this.#breakers.set(key, breaker)
+    this.#o.events.emit({ type: 'target.opened', ...place })
+    return breaker
   }
 
   /** A pipeline is gone: its sinks are closed. */
@@ -89,6 +98,27 @@ export class SinkPool {
     for (const h of this.#handles.values()) await (await h).sink.close()
     this.#handles.clear()
   }
+}
+
+/** An endpoint as metrics and logs show it: without what a URL may hold besides the place. '' where there is none. */
+function shownEndpoint(endpoint: unknown): string {
+  if (typeof endpoint !== 'string' || !URL.canParse(endpoint)) return ''
+  const { protocol, host, pathname } = new URL(endpoint)
+  return `${protocol}//${host}${pathname === '/' ? '' : pathname}`
+}
+
+/** The one name of a target as it is (`lake`, `/data/out`), several as `cluster=a,index=b`. */
+function shownTarget(names: Readonly<Record<string, string>>): string {
+  const all = Object.entries(names).toSorted(([a], [b]) => (a < b ? -1 : 1))
+  return all.length === 1 ? (all[0]?.[1] ?? '') : all.map(([k, v]) => `${k}=${v}`).join(',')
+}
+
+/** Options as the plugin that is installed today takes them: those of a recorded cut may be of another version of it. */
+function parsed(plugin: AnySinkPlugin<unknown>, where: { type: string; options: Readonly<Record<string, unknown>> }): unknown {
+  const read = plugin.options.safeParse(where.options)
+  if (read.success) return read.data
+  const why = read.error.issues.map((i) => (i.path.length > 0 ? `${i.path.join('.')}: ${i.message}` : i.message)).join('; ')
+  throw new ConfigError('SinkOptions', `sink ${where.type}: its plugin does not take the options: ${why}`)
 }
 
 function bucketName(spec: SinkSpec): string {

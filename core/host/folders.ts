@@ -43,6 +43,17 @@ export async function checkWritable(path: string, files: readonly string[] = [])
   }
 }
 
+/**
+ * Windows cannot sync a folder, so that a name made there may be lost with the power: the promise would not hold. Throws ConfigError.
+ */
+export function refusePlatform(platform: NodeJS.Platform = process.platform): void {
+  if (platform !== 'win32') return
+  throw new ConfigError(
+    'Platform',
+    'hydrant keeps its log on Linux and macOS only: Windows cannot make the names of new files durable. Use WSL 2 or the container image',
+  )
+}
+
 /** Why the folder that `key` of the configuration names cannot be used, for a Node error of the two functions above. */
 export async function folderError(key: string, path: string, e: unknown): Promise<ConfigError> {
   const user = process.getuid === undefined ? 'this user' : `user ${process.getuid()}`
@@ -80,6 +91,7 @@ async function fileOn(path: string): Promise<string | null> {
 
 /** Proves that files can be created in a folder, and leaves none behind that was not there. Rejects with ConfigError. */
 export async function tryFolder(key: string, path: string, files: readonly string[] = []): Promise<{ type: number; freeBytes: number }> {
+  refusePlatform()
   let first: string | null = null
   try {
     first = await makeFolders(path)

@@ -1,5 +1,6 @@
 import { compressionInfo } from '../format/compression.ts'
 import { checkPrefixes, evaluatePrefix, objectName, type ParsedPrefix } from '../format/prefix.ts'
+import { errorCode, errorMessage } from '../sdk/errors.ts'
 import type { SinkHandle } from '../delivery/attempts.ts'
 import type { SinkSpec } from '../delivery/types.ts'
 import type { Stage } from '../transform/types.ts'
@@ -25,10 +26,11 @@ export interface FlowParts {
 
 /** A cut is bound to a spec whose sink can no longer be built from today's configuration. */
 export class NoTransportError extends Error {
-  constructor(was: SinkIdentity, now: SinkSpec) {
+  constructor(was: SinkIdentity, now: string, options?: ErrorOptions) {
     super(
-      `a recorded cut goes to a sink of type ${was.type} (${JSON.stringify(was.target)}), the pipeline's sink is now ${now.type}: ` +
-        'put the former sink back until the cut is delivered, or run `hydrant pipelines release`',
+      `a recorded cut goes to a sink of type ${was.type} (${JSON.stringify(was.target)}), ${now}: ` +
+        'put the former one back until the cut is delivered, or run `hydrant pipelines release`',
+      options,
     )
     this.name = 'NoTransportError'
   }
@@ -36,7 +38,7 @@ export class NoTransportError extends Error {
 
 /** Transport of `now` (endpoint, credentials, time-outs, retry) under the names and the target of `was`. */
 function joined(was: SinkIdentity, now: SinkSpec): SinkSpec {
-  if (was.type !== now.type) throw new NoTransportError(was, now)
+  if (was.type !== now.type) throw new NoTransportError(was, `the pipeline's sink is now ${now.type}`)
   return { ...now, options: { ...now.options, ...was.target } }
 }
 
@@ -48,8 +50,13 @@ export async function buildFlow(o: {
   parts: FlowParts
 }): Promise<Flow> {
   const identity = decodeIdentity(o.bytes)
-  const sink = await o.parts.sink(joined(identity.sink, o.spec.sink), o.pipelineId)
-  const rejects = await o.parts.sink(joined(identity.rejects, o.spec.rejects ?? o.spec.sink), o.pipelineId)
+  const open = (was: SinkIdentity, now: SinkSpec): Promise<SinkHandle> =>
+    o.parts.sink(joined(was, now), o.pipelineId).catch((e: unknown) => {
+      // another version of the plugin may name its options otherwise
+      throw errorCode(e) === 'SinkOptions' ? new NoTransportError(was, errorMessage(e), { cause: e }) : e
+    })
+  const sink = await open(identity.sink, o.spec.sink)
+  const rejects = await open(identity.rejects, o.spec.rejects ?? o.spec.sink)
   const { prefix } = checkPrefixes(identity.sink.prefix, identity.sink.errorPrefix)
   const { errorPrefix } = checkPrefixes(identity.rejects.prefix, identity.rejects.errorPrefix)
   const { stream, versionId } = identity

@@ -57,12 +57,18 @@ export type HydrantEvent =
       message: string
       delayMs: number
     }
-  | { type: 'breaker.changed'; sink: string; target: string; open: boolean }
+  /** A target is used for the first time. endpoint: '' where the sink has its own; target: bucket, folder … */
+  | { type: 'target.opened'; sink: string; endpoint: string; target: string }
+  | { type: 'breaker.changed'; sink: string; endpoint: string; target: string; open: boolean }
   | { type: 'position.advanced'; pipeline: string; shard: string; position: number }
   | { type: 'commit.finished'; pipeline: string; entries: number; result: string; ms: number }
   | { type: 'records.expired'; pipeline: string; shard: string; from: number; to: number }
   | { type: 'records.discarded'; pipeline: string; shard: string; from: number; to: number; reason: 'delete' | 'force' }
   | { type: 'memory.changed'; usedBytes: number; limitBytes: number; waiting: number; spilledBytes: number }
+  /** `changed`: it was not in force before. expiresMs: of the first certificate of the chain that ends, wall clock. */
+  | { type: 'certificate.loaded'; file: string; expiresMs: number; expired: boolean; changed: boolean }
+  /** The one before stays in force. */
+  | { type: 'certificate.refused'; file: string; message: string }
   | { type: 'warning'; code: string; message: string }
 
 export type CutReason = 'size' | 'interval' | 'note' | 'shutdown' | 'recovered'

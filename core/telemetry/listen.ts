@@ -13,17 +13,9 @@ interface Line {
   readonly throttle?: string
 }
 
-/** `["s3","http://…",{"bucket":"lake"}]`, the identity of a target, as text: `lake at http://…`. */
-function placeOf(target: string): string {
-  if (!target.startsWith('[')) return target
-  const [, endpoint, names] = JSON.parse(target) as [type: string, endpoint: string, names: Readonly<Record<string, string>>]
-  return Object.values(names).join(' ') + (endpoint === '' ? '' : ` at ${endpoint}`)
-}
-
-/** Events as a reader wants them: times without the noise of floating point, targets as text. */
+/** Events as a reader wants them: times without the noise of floating point. */
 function readable(e: HydrantEvent): HydrantEvent {
-  if (e.type === 'attempt.failed') return { ...e, delayMs: Math.round(e.delayMs) }
-  return e.type === 'breaker.changed' ? { ...e, target: placeOf(e.target) } : e
+  return e.type === 'attempt.failed' ? { ...e, delayMs: Math.round(e.delayMs) } : e
 }
 
 /** Normal work is debug. warn: it mends itself, or somebody should look some day; error: nothing moves before an operator acts. */
@@ -45,14 +37,13 @@ function lineOf(e: HydrantEvent): Line {
       const what = `${e.operation} at ${e.sink} for ${e.pipeline}: ${e.message}`
       return { level: 'warn', message: `${what}; next attempt in ${e.delayMs} ms`, throttle: `${e.pipeline}\0${e.operation}\0${e.code}` }
     }
-    case 'breaker.changed':
+    case 'breaker.changed': {
+      const place = `${e.target}${e.endpoint === '' ? '' : ` at ${e.endpoint}`} (${e.sink})`
+      const key = `${e.sink}\0${e.endpoint}\0${e.target}`
       return e.open
-        ? {
-            level: 'warn',
-            message: `${e.target} (${e.sink}) refuses everything: single trials only`,
-            throttle: `${e.sink}\0${e.target}\0open`,
-          }
-        : { level: 'info', message: `${e.target} (${e.sink}) answers again`, throttle: `${e.sink}\0${e.target}\0closed` }
+        ? { level: 'warn', message: `${place} refuses everything: single trials only`, throttle: `${key}\0open` }
+        : { level: 'info', message: `${place} answers again`, throttle: `${key}\0closed` }
+    }
     case 'cut.adopted':
       return { level: 'warn', message: `${e.pipeline}/${e.shard}: cut ${e.start} took over the end ${e.recordedEnd} of a stored object` }
     case 'cut.given-up':
@@ -77,6 +68,15 @@ function lineOf(e: HydrantEvent): Line {
       return { level: 'warn', message: `${e.pipeline}/${e.shard}: positions [${e.from}, ${e.to}) expired before delivery` }
     case 'records.discarded':
       return { level: 'warn', message: `${e.pipeline}/${e.shard}: positions [${e.from}, ${e.to}) are discarded (${e.reason})` }
+    case 'certificate.loaded': {
+      const message = `certificate ${e.file}: ${e.changed ? 'in force' : 'unchanged'}, ends ${new Date(e.expiresMs).toISOString()}`
+      return e.expired ? { level: 'error', message: `${message}: it has expired, clients refuse it` } : { level: 'info', message }
+    }
+    case 'certificate.refused':
+      return {
+        level: 'error',
+        message: `the certificate in ${e.file} is not taken, the one before stays in force; a restart would fail: ${e.message}`,
+      }
     case 'warning':
       return { level: 'warn', message: e.message, throttle: e.code }
     default:
@@ -86,7 +86,7 @@ function lineOf(e: HydrantEvent): Line {
 
 const LOUD: readonly HydrantEvent['type'][] = [
   'lane.stopped', 'log.poisoned', 'log.refusing', 'log.resumed', 'attempt.failed', 'breaker.changed', 'cut.adopted',
-  'cut.given-up', 'cut.undecided', 'records.expired', 'records.discarded', 'warning',
+  'cut.given-up', 'cut.undecided', 'records.expired', 'records.discarded', 'certificate.loaded', 'certificate.refused', 'warning',
 ] // prettier-ignore
 /** Events that are worth a line above debug: the others cost nothing where debug is off. */
 function isLoud(e: HydrantEvent): boolean {

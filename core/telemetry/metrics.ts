@@ -1,6 +1,6 @@
 import type { Counter, Registry } from '@prometheus-io/client'
 import type { Clock } from '../sdk/host.ts'
-import type { HydrantEvent } from './events.ts'
+import type { CutReason, HydrantEvent } from './events.ts'
 import { Family, Histogram } from './tally.ts'
 import { cloudWatch, type CloudWatchView } from './cloudwatch.ts'
 
@@ -48,7 +48,8 @@ export function families() {
     existed: counter('hydrant_existing_objects_total', 'Objects that were there before the put', 'pipeline', 'equal'),
     aborted: counter('hydrant_aborted_uploads_total', 'Unfinished uploads cleaned up', 'pipeline'),
     failedAttempts: counter('hydrant_failed_attempts_total', 'Attempts at a sink that failed', 'pipeline', 'operation', 'code'),
-    breakers: gauge('hydrant_breaker_open', '1 while a target gets single trial requests only', 'sink', 'target'),
+    retries: counter('hydrant_retries_total', 'Attempts at a sink that are made again', 'pipeline'),
+    breakers: gauge('hydrant_breaker_open', '1 while a target gets single trial requests only', 'sink', 'endpoint', 'target'),
 
     freshness: gauge('hydrant_lane_freshness_seconds', 'Age of the oldest record not yet delivered', 'pipeline', 'shard'),
     lag: gauge('hydrant_lane_lag_records', 'Positions between the committed one and the head', 'pipeline', 'shard'),
@@ -66,6 +67,11 @@ export function families() {
     memoryLimit: gauge('hydrant_memory_limit_bytes', 'The budget of all pipelines'),
     memoryWaiting: gauge('hydrant_memory_waiting_lanes', 'Lanes that wait for memory'),
     spilled: gauge('hydrant_spilled_bytes', 'Encoded objects that wait in files'),
+    certificateExpiry: gauge(
+      'hydrant_tls_certificate_expiry_timestamp_seconds',
+      'When the certificate in force (the first of its chain) ends, seconds since 1970',
+    ),
+    certificateRefused: gauge('hydrant_tls_certificate_refused', '1 while the files hold a certificate that cannot be taken'),
     warnings: counter('hydrant_warnings_total', 'Warnings, by code', 'code'),
   }
 }
@@ -107,11 +113,33 @@ function onMemory(f: Families, e: Of<'memory.changed'>): void {
   f.memoryWaiting.set(e.waiting)
   f.spilled.set(e.spilledBytes)
 }
+const REASONS: readonly CutReason[] = ['size', 'interval', 'note', 'shutdown', 'recovered']
+
+/** Everything that a pipeline and its stream may be asked for, at 0; what is told apart by an open list of codes is not. */
+function known(f: Families, p: string): void {
+  const plain = [
+    f.accepted, f.acceptedBytes, f.acceptedPuts, f.refusing, f.poisoned,
+    f.entered, f.transformed, f.delivered, f.rejected, f.dropped, f.givenUp, f.expired, f.unaccounted, f.deliveredBytes,
+    f.adoptedCuts, f.givenUpCuts, f.commitEntries, f.aborted, f.retries,
+  ] // prettier-ignore
+  for (const family of plain) family.zero(p)
+  for (const code of ['Overloaded', 'DiskReserve', 'DiskFull', 'Poisoned']) f.refused.zero(p, code)
+  for (const reason of REASONS) f.recordedCuts.zero(p, reason)
+  for (const replayed of ['false', 'true']) f.deliveredCuts.zero(p, replayed)
+  for (const reason of ['delete', 'force']) f.discarded.zero(p, reason)
+  for (const equal of ['false', 'true']) f.existed.zero(p, equal)
+  for (const result of ['saved', 'refused']) f.commits.zero(p, result)
+  for (const kind of ['anchor', 'object', 'rejects', 'backup']) {
+    f.objects.zero(p, kind)
+    f.objectBytes.zero(p, kind)
+  }
+}
 function onLane(f: Families, e: Of<'lane.started' | 'lane.stopped' | 'lane.ended'>): void {
   if (e.type === 'lane.ended') {
     for (const family of [f.freshness, f.lag, f.position, f.undecided, f.running]) family.forget(e.pipeline, e.shard)
     return
   }
+  if (e.type === 'lane.started') known(f, e.pipeline)
   f.running.set(e.type === 'lane.started' ? 1 : 0, e.pipeline, e.shard)
   if (e.type === 'lane.started') f.position.set(e.position, e.pipeline, e.shard)
   else f.stopped.add(1, e.pipeline, e.code)
@@ -143,13 +171,22 @@ const HANDLERS: { readonly [T in HydrantEvent['type']]: (f: Families, e: Of<T>) 
   'object.existed': (f, e) => f.existed.add(1, e.pipeline, String(e.equal)),
   'object.stored': onStored,
   'uploads.aborted': (f, e) => f.aborted.add(e.count, e.pipeline),
-  'attempt.failed': (f, e) => f.failedAttempts.add(1, e.pipeline, e.operation, e.code),
-  'breaker.changed': (f, e) => f.breakers.set(e.open ? 1 : 0, e.sink, e.target),
+  'attempt.failed': (f, e) => {
+    f.failedAttempts.add(1, e.pipeline, e.operation, e.code)
+    f.retries.add(1, e.pipeline)
+  },
+  'target.opened': (f, e) => f.breakers.zero(e.sink, e.endpoint, e.target),
+  'breaker.changed': (f, e) => f.breakers.set(e.open ? 1 : 0, e.sink, e.endpoint, e.target),
   'position.advanced': (f, e) => f.position.set(e.position, e.pipeline, e.shard),
   'commit.finished': onCommit,
   'records.expired': (f, e) => f.expired.add(e.to - e.from, e.pipeline),
   'records.discarded': (f, e) => f.discarded.add(e.to - e.from, e.pipeline, e.reason),
   'memory.changed': onMemory,
+  'certificate.loaded': (f, e) => {
+    f.certificateExpiry.set(e.expiresMs / 1000)
+    f.certificateRefused.set(0)
+  },
+  'certificate.refused': (f) => f.certificateRefused.set(1),
   warning: (f, e) => f.warnings.add(1, e.code),
 }
 

@@ -40,6 +40,13 @@ export class Family {
   add(n: number, ...values: readonly string[]): void {
     this.#row(values).value += n
   }
+  /**
+   * Shows 0 before the first event, so that an increase from nothing is seen; what is there is left alone. Not in the second half of
+   * the room for labels, which is kept for what happens.
+   */
+  zero(...values: readonly string[]): void {
+    if (this.#rows.size < limits.metricLabelValues / 2) this.#row(values)
+  }
   set(n: number, ...values: readonly string[]): void {
     this.#row(values).value = n
   }

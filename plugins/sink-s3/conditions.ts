@@ -1,4 +1,5 @@
-import type { Host, Logger } from 'hydrant/sdk'
+import { createHash } from 'node:crypto'
+import type { Logger } from 'hydrant/sdk'
 import { S3Failure, type Headers, type S3Api } from './client.ts'
 
 /** Does the store refuse a conditional PutObject, a conditional CompleteMultipartUpload, when the key is taken? */
@@ -7,9 +8,14 @@ export interface Support {
   readonly complete: boolean
 }
 type Kind = keyof Support
-/** What has been found out, by bucket; shared by all sinks of this process. */
-export type ConditionMemory = Map<string, Promise<boolean>>
-export const conditionMemory = (): ConditionMemory => new Map()
+/** Shared by all sinks of this process. */
+export interface ConditionMemory {
+  /** What has been found out, by bucket. */
+  readonly answers: Map<string, Promise<boolean>>
+  /** Probe objects of this process. */
+  readonly own: Set<string>
+}
+export const conditionMemory = (): ConditionMemory => ({ answers: new Map(), own: new Set() })
 
 const PROBE_MS = 30_000
 const HEADERS: Headers = { contentType: 'application/octet-stream', metadata: {} }
@@ -20,18 +26,31 @@ export interface Conditions {
    * the credentials may write.
    */
   use(kind: Kind, key: string, signal: AbortSignal): Promise<boolean>
+  /**
+   * Probe objects, and whether as uploads too, that an earlier process may have left beside `key`: it died between a probe's PUT and
+   * its DELETE. Its cut was recorded by then and not delivered, so that the same key is put again by the next life.
+   */
+  leftovers(key: string): readonly { readonly name: string; readonly uploads: boolean }[]
 }
 
 export function conditions(
   o: { bucket: string; endpoint?: string | undefined; conditional_writes: 'auto' | 'require' | 'off' },
   api: S3Api,
-  host: Host,
   log: Logger,
   memory: ConditionMemory,
 ): Conditions {
   const fixed = o.conditional_writes === 'require' ? true : o.conditional_writes === 'off' ? false : o.endpoint === undefined ? true : null
+  /** Probe objects of attempts that failed: perhaps stored. Removed when the store answers again. */
+  const unsure = new Set<string>()
   const ask = async (kind: Kind, key: string): Promise<boolean> => {
-    const supported = await probeConditions(kind, key, api, host, log)
+    memory.own.add(probeName(kind, key))
+    let supported: boolean
+    try {
+      supported = await probeConditions(kind, key, api, log)
+    } catch (e) {
+      unsure.add(probeName(kind, key))
+      throw e
+    }
     if (!supported) {
       const what = kind === 'put' ? 'PutObject' : 'CompleteMultipartUpload'
       log.warn(
@@ -42,35 +61,52 @@ export function conditions(
     return supported
   }
   return {
-    use: (kind, key, signal) => {
-      if (fixed !== null) return Promise.resolve(fixed)
+    use: async (kind, key, signal) => {
+      if (fixed !== null) return fixed
       const id = `${o.endpoint ?? ''} ${o.bucket} ${kind}`
-      let known = memory.get(id)
+      let known = memory.answers.get(id)
       if (!known) {
         known = ask(kind, key)
-        memory.set(id, known)
-        known.catch(() => memory.delete(id))
+        memory.answers.set(id, known)
+        known.catch(() => memory.answers.delete(id))
       }
-      return orAborted(known, signal)
+      const supported = await orAborted(known, signal)
+      for (const name of unsure) {
+        unsure.delete(name)
+        await removed(name, api, log)
+      }
+      return supported
+    },
+    leftovers: (key) => {
+      if (fixed !== null) return []
+      const all = (['put', 'complete'] as const).map((kind) => ({ name: probeName(kind, key), uploads: kind === 'complete' }))
+      return all.filter((l) => !memory.own.has(l.name))
     },
   }
+}
+
+/** A function of the key alone: the next life finds what this one leaves. */
+function probeName(kind: Kind, key: string): string {
+  const folder = key.slice(0, key.lastIndexOf('/') + 1)
+  return `${folder}.hydrant-probe-${createHash('sha256').update(`${kind} ${key}`).digest('hex').slice(0, 16)}`
 }
 
 /**
  * Writes an object of one byte beside `key`, tries to write it again under a condition, removes it. Not an effect of any cut, so no
  * lease is asked; a readers' listing may show it for a moment. Rejects with S3Failure when the store cannot be asked now.
  */
-export async function probeConditions(kind: Kind, key: string, api: S3Api, host: Host, log: Logger): Promise<boolean> {
+export async function probeConditions(kind: Kind, key: string, api: S3Api, log: Logger): Promise<boolean> {
   const signal = AbortSignal.timeout(PROBE_MS)
-  const folder = key.slice(0, key.lastIndexOf('/') + 1)
-  const name = `${folder}.hydrant-probe-${Buffer.from(host.random.bytes(8)).toString('hex')}`
+  const name = probeName(kind, key)
   const body = new Uint8Array(1)
   let written = false
   try {
     if (kind === 'put') {
       const first = await outcome(() => api.put(name, body, { ...HEADERS, conditional: true }, signal))
       written = first !== 'unsupported'
-      return written && (await outcome(() => api.put(name, body, { ...HEADERS, conditional: true }, signal))) === 'refused'
+      // refused: an earlier process left it, and the store has said all there is to know
+      if (first !== 'done') return first === 'refused'
+      return (await outcome(() => api.put(name, body, { ...HEADERS, conditional: true }, signal))) === 'refused'
     }
     await api.put(name, body, { ...HEADERS, conditional: false }, signal)
     written = true

@@ -31,7 +31,7 @@ export async function probeBucket(
     ['complete', 'CompleteMultipartUpload'],
   ] as const) {
     try {
-      const honoured = await probeConditions(kind, '', api, context.host, context.log)
+      const honoured = await probeConditions(kind, '', api, context.log)
       if (honoured) found.push({ level: 'ok', message: `${name}: ${what} with If-None-Match refuses a taken key` })
       else
         found.push({

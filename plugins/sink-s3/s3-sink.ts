@@ -19,6 +19,8 @@ export class S3Sink implements ObjectSink {
   readonly #api: S3Api
   readonly #conditions: Conditions
   readonly #running = new Set<Promise<unknown>>()
+  /** Keys beside which nothing of an earlier process is left. */
+  readonly #tidied = new Set<string>()
   #closed = false
   #saidNoList = false
 
@@ -27,7 +29,7 @@ export class S3Sink implements ObjectSink {
     this.#context = context
     this.#kit = kit
     this.#api = api
-    this.#conditions = conditions(o, api, context.host, context.log, memory)
+    this.#conditions = conditions(o, api, context.log, memory)
   }
 
   put(o: OutObject, c: AttemptContext): Promise<Answer> {
@@ -66,6 +68,7 @@ export class S3Sink implements ObjectSink {
     const inParts = o.size > partSize
     // an earlier life's unfinished upload could still be completed by it; an earlier attempt's Create may have lost its answer
     if (c.recovered || (inParts && c.attempt > 1)) await this.#sweep(o.key, c)
+    if (c.recovered) await this.#tidy(o.key, c)
     const conditional = await this.#conditions.use(inParts ? 'complete' : 'put', o.key, c.signal)
     // without conditions looking is all there is; with them it saves a second upload of a large body
     if (!conditional || (inParts && (c.recovered || c.attempt > 1))) {
@@ -190,6 +193,21 @@ export class S3Sink implements ObjectSink {
       this.#saidNoList = true
       return 0
     }
+  }
+
+  /** Removes the probe objects that a killed process left beside a key. A store that does not let us is not asked again. */
+  async #tidy(key: string, c: AttemptContext): Promise<void> {
+    if (this.#tidied.has(key)) return
+    for (const { name, uploads } of this.#conditions.leftovers(key)) {
+      if (uploads) await this.#sweep(name, c)
+      try {
+        await this.#api.remove(name, c.signal)
+      } catch (e) {
+        const refused = e instanceof S3Failure && e.status !== undefined && e.status >= 400 && e.status < 500 && e.status !== 429
+        if (!refused) throw e
+      }
+    }
+    this.#tidied.add(key)
   }
 
   #judge(e: S3Failure, key: string): Verdict {

@@ -136,11 +136,13 @@ export interface Answer {
 }
 
 /** A front door with Firehose on a free port of 127.0.0.1, against the fakes. */
-export async function rig(o: Partial<FrontDoorOptions> & { maxStreams?: number; kms?: (bucket: string) => boolean } = {}): Promise<Rig> {
+export async function rig(
+  o: Partial<FrontDoorOptions> & { maxStreams?: number; kms?: (bucket: string) => boolean; folder?: (bucket: string) => boolean } = {},
+): Promise<Rig> {
   const streams = new FakeStreams()
   const ingest = new FakeIngest(streams)
   const events: HydrantEvent[] = []
-  const { maxStreams, kms, ...rest } = o
+  const { maxStreams, kms, folder, ...rest } = o
   const door = await startFrontDoor({
     listen: { host: '127.0.0.1', port: 0 },
     gate: openGate(),
@@ -153,6 +155,7 @@ export async function rig(o: Partial<FrontDoorOptions> & { maxStreams?: number; 
         events: eventBus([(e) => events.push(e)]),
         ...(maxStreams === undefined ? {} : { maxStreams }),
         ...(kms === undefined ? {} : { kms }),
+        ...(folder === undefined ? {} : { folder }),
       }),
     ],
     host: realHost(),

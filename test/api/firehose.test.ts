@@ -126,6 +126,36 @@ describe('a KMS key', () => {
   })
 })
 
+describe('a bucket that is a folder', () => {
+  const bucket = S3.BucketARN.slice(S3.BucketARN.lastIndexOf(':') + 1)
+  const no = (member: string, why: string): ReturnType<typeof invalid> =>
+    invalid(`${member} cannot be used: the bucket ${bucket} is a folder, and ${why}.`)
+  const step = 'it has a . or .. step'
+  const BAD: [object, ReturnType<typeof invalid>][] = [
+    [{ Prefix: '/../../' }, no('Prefix', 'it is an absolute path')],
+    [{ Prefix: 'a/../../' }, no('Prefix', step)],
+    [{ Prefix: 'a\\..\\' }, no('Prefix', step)],
+    [{ Prefix: '.Hydrant/' }, no('Prefix', '.hydrant belongs to hydrant')],
+    [{ Prefix: 'C:/' }, no('Prefix', 'it is an absolute path')],
+    [{ Prefix: 'a/', ErrorOutputPrefix: '../!{firehose:error-output-type}/' }, no('ErrorOutputPrefix', step)],
+  ]
+  test.each(BAD)('%j is refused: at create, at update, for the backup', async (prefixes, answer) => {
+    await r.close()
+    r = await rig({ folder: () => true })
+    expect(refused(await create({ ExtendedS3DestinationConfiguration: { ...S3, ...prefixes } }))).toEqual(answer)
+    const backup = { S3BackupMode: 'Enabled', S3BackupConfiguration: { ...S3, ...prefixes } }
+    expect(refused(await create({ ExtendedS3DestinationConfiguration: { ...S3, ...backup } }))).toEqual(answer)
+    expect(r.streams.all.size).toBe(0)
+    expect((await create()).status).toBe(200)
+    expect(refused(await update({}, prefixes))).toEqual(answer)
+  })
+  test('a store takes any key', async () => {
+    await r.close()
+    r = await rig({ folder: () => false })
+    expect((await create({ ExtendedS3DestinationConfiguration: { ...S3, Prefix: '/../../' } })).status).toBe(200)
+  })
+})
+
 describe('DescribeDeliveryStream', () => {
   test('an unknown stream; a page after the only destination; an unknown destination', async () => {
     expect(refused(await call('DescribeDeliveryStream', {}))).toEqual([

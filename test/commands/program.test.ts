@@ -5,6 +5,7 @@ import type { AddressInfo } from 'node:net'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest'
+import { selfSigned } from '../api/certificate.ts'
 import { startAdmin, type AdminServer } from '../../core/admin/server.ts'
 import { run } from '../../core/commands/program.ts'
 import { table } from '../../core/commands/pipelines.ts'
@@ -162,6 +163,29 @@ test('check --probe tries the folder of the log, and leaves nothing behind', asy
     code: 1,
     out: '',
     err: 'log: error: log.path /proc/hydrant: no folder can be made there (ENOENT): name another one\n',
+  })
+})
+
+test('check reads the certificate of the API: good, expired, with the key of another', async () => {
+  const yaml = file('tls.yaml', 'api: {tls: {cert: ./cert.pem, key: ./key.pem}}\n')
+  const put = ({ cert, key }: { cert: Buffer; key: Buffer }): void => {
+    file('cert.pem', cert.toString())
+    file('key.pem', key.toString())
+  }
+  put(selfSigned())
+  expect(await cli('check', '-c', yaml)).toMatchObject({
+    code: 0,
+    out: expect.stringMatching(/^api.tls: ok: .*cert.pem ends 2049-/) as string,
+  })
+  put(selfSigned('late', 25))
+  expect(await cli('check', '-c', yaml)).toMatchObject({
+    code: 1,
+    err: expect.stringMatching(/^api.tls: error: .* it has expired\n$/) as string,
+  })
+  put({ ...selfSigned('a'), key: selfSigned('b').key })
+  expect(await cli('check', '-c', yaml)).toMatchObject({
+    code: 1,
+    err: expect.stringMatching(/does not belong to the certificate/) as string,
   })
 })
 

@@ -39,6 +39,43 @@ test('row 6: a stream that is deleted and created again under its name delivers 
   expect((await daemons.folder.lines('data/buckets')).toSorted()).toEqual([...values('old', 20), ...values('new', 20)].toSorted())
 })
 
+const refusal = (message: string): object => ({ status: 400, body: { __type: 'InvalidArgumentException', message } })
+
+test('a stream whose objects would leave the folder of its bucket is refused, as is a bucket without a name', async () => {
+  const d = await start('buckets: {at-a-store: {endpoint: "http://127.0.0.1:9"}}')
+  expect(await d.call('CreateDeliveryStream', s3('a', { Prefix: '/../../' }))).toEqual(
+    refusal('Prefix cannot be used: the bucket b is a folder, and it is an absolute path.'),
+  )
+  expect(await d.call('CreateDeliveryStream', s3('a', { BucketARN: 'arn:aws:s3:::..' }))).toEqual(
+    refusal('BucketARN is not valid: bucket "..": expected 1 to 255 letters, digits, _ . - and neither . nor ..'),
+  )
+  const elsewhere = s3('a', { Prefix: '/../../', BucketARN: 'arn:aws:s3:::at-a-store' })
+  expect((await d.call('CreateDeliveryStream', elsewhere)).status).toBe(200)
+})
+
+test('what was never used is in the metrics, at 0', async () => {
+  const d = await start(yaml())
+  await d.call('CreateDeliveryStream', s3('made'))
+  const lines = async (of: RegExp): Promise<string[]> =>
+    (await (await fetch(`${d.daemon.admin}/metrics`)).text()).split('\n').filter((l) => of.test(l))
+  await until(d, async () => new Set(d.events.flatMap((e) => (e.type === 'lane.started' ? [e.pipeline] : []))).size === 2)
+  expect((await lines(/^hydrant_(accepted|delivered)_records_total\{/)).toSorted()).toEqual([
+    'hydrant_accepted_records_total{stream="ev"} 0',
+    'hydrant_accepted_records_total{stream="made"} 0',
+    'hydrant_delivered_records_total{pipeline="ev"} 0',
+    'hydrant_delivered_records_total{pipeline="made"} 0',
+  ])
+  for (const name of ['ev', 'made']) {
+    const delivered = d.event('position.advanced', (e) => e.pipeline === name)
+    await d.put(name, ['first'])
+    await delivered
+  }
+  expect((await lines(/^hydrant_breaker_open\{/)).toSorted()).toEqual([
+    'hydrant_breaker_open{sink="file",endpoint="",target="./out"} 0',
+    'hydrant_breaker_open{sink="file",endpoint="",target="data/buckets/b"} 0',
+  ])
+})
+
 /** Asks again after every event; deletions end without one of their own. */
 async function until(d: Running, done: () => Promise<boolean>): Promise<void> {
   for (let i = 0; i < 200; i++) {

@@ -38,6 +38,8 @@ const run = (o: Partial<AuditInput> = {}): Promise<AuditResult> =>
   audit({ outcomes, delivered: [{ kind: 'folder', root: folder }], compression: 'none', ...o })
 const wrong = (r: AuditResult): Record<string, number> => Object.fromEntries(MUST_BE_ZERO.filter((k) => r[k] > 0).map((k) => [k, r[k]]))
 
+const broken = async (o: Partial<AuditInput>): Promise<string[]> => (await run(o)).examples.filter((e) => e.startsWith('broken'))
+
 const line = (id: RecordId): string => JSON.stringify({ rawData: Buffer.from(makeRecord(id, 9)).toString('base64'), errorCode: 'X' }) + '\n'
 
 describe('the audit', () => {
@@ -98,6 +100,23 @@ describe('the audit', () => {
     expect(wrong(await run({ compression: 'gzip' }))).toEqual({ broken: 1 })
     await rm(join(folder, 'a/.hydrant/t2.json'))
     expect(wrong(await run({ compression: 'gzip' }))).toEqual({ broken: 1 })
+  })
+
+  test('several shards: ranges that overlap too often, or do not join', async () => {
+    // two shards: [0, 2) [2, 4) and [0, 3) [3, 4)
+    const ranges = [[0, 2], [2, 4], [0, 3], [3, 4]] as const // prettier-ignore
+    for (const [i, [from, to]] of ranges.entries()) await store(`t${i}`, bytesOf(acked(to - from)), to, to - from)
+    expect(await broken({ shards: 2 })).toEqual([])
+    expect(await broken({ shards: 3 })).toEqual([])
+    expect((await broken({ shards: 1 })).length).toBeGreaterThan(0)
+    await store('t9', bytesOf(acked(2)), 6, 2)
+    expect(await broken({ shards: 2 })).toEqual([])
+    await store('t9', bytesOf(acked(2)), 2, 2)
+    expect((await broken({ shards: 2 })).join()).toMatch(/is one range too many at 0 for 2 shards/)
+    // no position is in three ranges, yet they are no two chains
+    await store('t9', bytesOf(acked(1)), 6, 1)
+    expect(await broken({ shards: 2 })).toEqual([expect.stringMatching(/\[5, 6\) begins where no other range of its shard ends/)])
+    expect(await broken({ shards: 2, stages: true })).toEqual([])
   })
 
   test('rejected records count once, in one place, as the client made them', async () => {

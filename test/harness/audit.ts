@@ -13,7 +13,7 @@ export interface AuditInput {
   readonly delivered: readonly Place[]
   readonly compression: Stored
   readonly format?: 'raw' | 'ndjson'
-  /** More than 1: ranges of objects are not compared (an object does not say its shard). */
+  /** Of all pipelines that deliver to one place. An object does not say its shard: of more than 1 the ranges are looked at together. */
   readonly shards?: number
   /** Records may be taken out by a stage: the content of an object is then not the content of its cut. */
   readonly stages?: boolean
@@ -139,7 +139,13 @@ async function readDelivered(a: AuditInput, p: Place, marks: Marks, report: Repo
     const range = rangeOf(o, body, a.stages === true, report)
     if (range) ranges.push(range)
   }
-  if ((a.shards ?? 1) === 1) checkRanges(ranges, report)
+  const shards = a.shards ?? 1
+  if (shards === 1) checkRanges(ranges, report)
+  else {
+    checkDepth(ranges, shards, report)
+    const gaps = a.stages === true || (a.rejected ?? []).length > 0 || (a.dropped ?? 0) > 0
+    if (!gaps) checkChains(ranges, shards, report)
+  }
 }
 
 function readRejected(a: AuditInput, o: FoundObject, into: Counts, report: Report): number {
@@ -147,7 +153,7 @@ function readRejected(a: AuditInput, o: FoundObject, into: Counts, report: Repor
   return readBody(a, o, a.compression, into, report, a.format ?? 'raw').records
 }
 
-/** The S3 sink asks a store that it does not know by an object of one byte; a kill in between leaves it. */
+/** The S3 sink asks a store that it does not know by an object of one byte; a kill in between leaves it until the next life puts again. */
 const isProbe = (o: FoundObject): boolean => o.bytes.length === 1 && /(^|\/)\.hydrant-probe-[0-9a-f]+$/.test(o.key)
 const isErrorLines = (b: Uint8Array): boolean => b[0] === 0x7b
 
@@ -249,6 +255,29 @@ function checkRanges(ranges: readonly Range[], report: Report): void {
     if (r.from < 0 || r.to <= r.from) report.found('broken', `${r.key}: range [${r.from}, ${r.to})`)
     if (before && r.from < before.to)
       report.found('broken', `${r.key} [${r.from}, ${r.to}) overlaps ${before.key} [${before.from}, ${before.to})`)
+  }
+}
+
+/** No position is in more ranges than there are shards. */
+function checkDepth(ranges: readonly Range[], shards: number, report: Report): void {
+  const ends = ranges.map((r) => r.to).toSorted((x, y) => x - y)
+  let ended = 0
+  for (const [i, r] of ranges.toSorted((x, y) => x.from - y.from).entries()) {
+    if (r.from < 0 || r.to <= r.from) report.found('broken', `${r.key}: range [${r.from}, ${r.to})`)
+    while ((ends[ended] ?? Infinity) <= r.from) ended++
+    if (i + 1 - ended > shards)
+      report.found('broken', `${r.key} [${r.from}, ${r.to}) is one range too many at ${r.from} for ${shards} shards`)
+  }
+}
+
+/** Where nothing was taken out, each shard's ranges are one chain from 0: each begins where another ends, as often as it does. */
+function checkChains(ranges: readonly Range[], shards: number, report: Report): void {
+  const free = new Map<number, number>([[0, shards]])
+  for (const r of ranges) free.set(r.to, (free.get(r.to) ?? 0) + 1)
+  for (const r of ranges.toSorted((x, y) => x.from - y.from || x.to - y.to)) {
+    const left = free.get(r.from) ?? 0
+    if (left === 0) report.found('broken', `${r.key} [${r.from}, ${r.to}) begins where no other range of its shard ends`)
+    else free.set(r.from, left - 1)
   }
 }
 

@@ -22,6 +22,7 @@ export interface PipelineConfig {
   readonly shards?: number
   readonly format?: 'raw' | 'ndjson'
   readonly compression?: Stored
+  readonly level?: number
   readonly size?: string
   readonly interval?: string
   readonly decompress?: boolean
@@ -70,7 +71,7 @@ export function daemonYaml(c: DaemonConfig, ports: { api: number; admin: number 
       {
         source: { direct_put: { shards: p.shards ?? 1 } },
         ...(p.decompress === true ? { decompress: true } : {}),
-        format: { type: p.format ?? 'raw', compression: p.compression ?? 'none' },
+        format: { type: p.format ?? 'raw', compression: p.compression ?? 'none', ...(p.level === undefined ? {} : { level: p.level }) },
         buffer: { size: p.size ?? '1MiB', interval: p.interval ?? '200ms' },
         sink: sinkBlock(p.sink),
         ...(p.backup

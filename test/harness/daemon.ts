@@ -22,6 +22,14 @@ export interface StartOptions {
   readonly debug?: boolean
 }
 
+/** What runs the daemon. */
+export interface Engine {
+  /** Path of a Node; left out: the one of the tests. */
+  readonly node?: string
+  /** Modules that are loaded before hydrant (`--import`). */
+  readonly imports?: readonly string[]
+}
+
 const root = join(import.meta.dirname, '../..')
 const OUTPUT_LINES = 5_000
 const READY_MS = 30_000
@@ -193,6 +201,7 @@ export class Home {
   readonly ports: { readonly api: number; readonly admin: number }
   readonly #lives: Daemon[] = []
   #config: DaemonConfig | null = null
+  #engine: Engine = {}
 
   constructor(folder: string, ports: { api: number; admin: number }) {
     this.folder = folder
@@ -214,11 +223,17 @@ export class Home {
     await writeFile(this.configFile, daemonYaml(c, this.ports))
   }
 
+  /** What runs the lives from now on. */
+  runBy(engine: Engine): void {
+    this.#engine = engine
+  }
+
   /** Does not wait: see ready(), readyOrDead(), killed(). */
   start(o: StartOptions = {}): Daemon {
     const child = spawn(
-      process.execPath,
+      this.#engine.node ?? process.execPath,
       [
+        ...(this.#engine.imports ?? []).flatMap((i) => ['--import', i]),
         '-C',
         'hydrant-source',
         '--disable-warning=ExperimentalWarning',

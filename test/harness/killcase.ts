@@ -5,10 +5,10 @@ import type { Versitygw } from '../services/versitygw.ts'
 import { assertClean, audit, type AuditInput, type AuditResult } from './audit.ts'
 import { FirehoseClient, load, put } from './client.ts'
 import type { PipelineConfig } from './config.ts'
-import { Home, type Daemon } from './daemon.ts'
+import { Home, type Daemon, type Engine } from './daemon.ts'
 import { forward, type Forwarder } from './forward.ts'
 import { editNotes } from './notes.ts'
-import { leftovers } from './objects.ts'
+import { leftovers, type Place } from './objects.ts'
 import { Outcomes } from './outcomes.ts'
 import { makeRecord } from './records.ts'
 import { fileStore, s3Store, type Store } from './stores.ts'
@@ -18,7 +18,7 @@ export type KillCase = {
   /** A fail point with its side, such as `cut.after`. */
   edge: string
   sink: 's3' | 'file'
-  form: 'none' | 'gzip'
+  form: 'none' | 'gzip' | 'zstd'
   cut: 'size' | 'interval'
 }
 export const EDGES: readonly string[] = FAIL_POINTS.flatMap((p) => [`${p}.before`, `${p}.after`])
@@ -47,6 +47,16 @@ interface Setup {
   readonly main: Store
   readonly backup: Store
   readonly s3: Versitygw | null
+  readonly change: Change
+}
+/** What the two lives differ in, and how the case is otherwise than the matrix has it. */
+export interface Change {
+  readonly level?: number
+  readonly size?: string
+  readonly first?: Engine
+  readonly last?: Engine
+  /** Between the two lives, and when the second has delivered everything. */
+  look?(at: 'between' | 'end', delivered: Place): Promise<void>
 }
 const STREAM = 'events'
 
@@ -56,7 +66,8 @@ function pipeline(s: Setup, o: Partial<PipelineConfig> = {}): PipelineConfig {
   return {
     name: STREAM,
     compression: c.form,
-    size: c.cut === 'size' ? (big ? '8MiB' : '16KiB') : '256MiB',
+    ...(s.change.level === undefined ? {} : { level: s.change.level }),
+    size: c.cut === 'size' ? (big ? '8MiB' : (s.change.size ?? '16KiB')) : '256MiB',
     interval: c.cut === 'size' ? '900s' : big ? '1500ms' : '150ms',
     sink: { ...s.main.sink, ...(big ? { options: { part_size: '5MiB' } } : {}) },
     ...o,
@@ -69,18 +80,19 @@ function multipart(c: KillCase): boolean {
 }
 
 /** Kill at the edge, start again, deliver the rest, audit. Rejects when the edge was not reached or the audit is not clean. */
-export async function runKillCase(c: KillCase, seed: number, s3: Versitygw | null): Promise<AuditResult> {
+export async function runKillCase(c: KillCase, seed: number, s3: Versitygw | null, change: Change = {}): Promise<AuditResult> {
   const home = await Home.make()
   const place = (): Promise<Store> => (c.sink === 'file' ? Promise.resolve(fileStore(home.folder)) : s3Store(needed(s3)))
   const client = new FirehoseClient({ url: `http://127.0.0.1:${home.ports.api}`, timeoutMs: 10_000 })
-  const s: Setup = { c, seed, home, client, s3, log: new Outcomes(seed), main: await place(), backup: await place() }
+  const s: Setup = { c, seed, home, client, s3, log: new Outcomes(seed), main: await place(), backup: await place(), change }
+  home.runBy(change.first ?? {})
   try {
     const extra = await scenarioOf(c)(s)
     const result = await audit({ outcomes: s.log, delivered: [s.main.place], rejected: [s.backup.place], compression: c.form, ...extra })
     assertClean(result, `${JSON.stringify(c)} seed ${seed}`)
     if (result.accepted === 0) throw new Error(`${JSON.stringify(c)}: nothing was accepted, so nothing was shown`)
-    const left = (await leftovers(s.main.place)) + (await leftovers(s.backup.place))
-    if (left > 0) throw new Error(`${JSON.stringify(c)} seed ${seed}: ${left} temporary files or open uploads are left`)
+    const left = (await leftovers(s.main.place)) + (await leftovers(s.backup.place)) + result.probes
+    if (left > 0) throw new Error(`${JSON.stringify(c)} seed ${seed}: ${left} temporary files, open uploads or probe objects are left`)
     return result
   } finally {
     client.close()
@@ -123,7 +135,10 @@ async function loadUntilDead(s: Setup, d: Daemon, firstProducer: number, o: { ra
 
 /** A last life without faults: a little more load, then all is delivered. */
 async function lastLife(s: Setup): Promise<void> {
+  await s.change.look?.('between', s.main.place)
+  s.home.runBy(s.change.last ?? {})
   await s.home.finish(() => load(s.client, { stream: STREAM, log: s.log, seed: s.seed, firstProducer: 100, records: 60, batch: 20 }))
+  await s.change.look?.('end', s.main.place)
 }
 
 const plain: Scenario = async (s) => {

@@ -8,6 +8,8 @@ import { Outcomes } from './outcomes.ts'
 import { rng, seedLine, seedOf } from './random.ts'
 import { fileStore, s3Store, type Store } from './stores.ts'
 
+/** Of the two pipelines. */
+const SHARDS = [1, 3] as const
 const LONGEST_LIFE_MS = 1_200
 
 /** kill -9 at random times, start-up and recovery included, while clients send all the time: an audit at the end. */
@@ -29,6 +31,7 @@ export function randomKills(o: { kills: number; project: string; file: string })
         pipelines: stores.map((s, i) => ({
           name: `events-${i}`,
           compression: i === 0 ? 'none' : 'gzip',
+          shards: SHARDS[i] ?? 1,
           size: i === 0 ? '32KiB' : '256KiB',
           interval: i === 0 ? '150ms' : '70ms',
           sink: s.sink,
@@ -69,8 +72,9 @@ async function oneLife(home: Home, ms: number, early: boolean): Promise<void> {
 
 async function auditOne(s: Store, i: number, log: Outcomes | undefined, seed: number): Promise<void> {
   if (!log) throw new Error('no log')
-  const r = await audit({ outcomes: log, delivered: [s.place], compression: i === 0 ? 'none' : 'gzip' })
+  const r = await audit({ outcomes: log, delivered: [s.place], compression: i === 0 ? 'none' : 'gzip', shards: SHARDS[i] ?? 1 })
   assertClean(r, `random kills, seed ${seed}`)
   process.stderr.write(`${s.place.kind}, seed ${seed}\n${table(r)}\n`)
   expect(r.accepted).toBeGreaterThan(100)
+  expect(r.probes).toBe(0)
 }

@@ -11,7 +11,7 @@ import { batchOf } from '../../core/sdk/batch.ts'
 import { errorMessage } from '../../core/sdk/errors.ts'
 import type { AppendError, TopicRef } from '../../core/sdk/log.ts'
 import { append, readAll, Recorder, values, type Seen } from './contract.ts'
-import { folderError } from '../../core/host/folders.ts'
+import { folderError, refusePlatform } from '../../core/host/folders.ts'
 import { failure, fakeHost, folder, gate, openLog } from './helper.ts'
 
 const never = new AbortController().signal
@@ -417,7 +417,10 @@ test('a data folder that cannot be used: what was attempted, and why not', async
     `log.path ${root}/file/a/b: ${root}/file is a file, not a folder (ENOTDIR): name a folder`,
   )
   // fs.mkdir with `recursive` never comes back from this one
-  expect(await said('/proc/hydrant/a')).toBe('log.path /proc/hydrant/a: no folder can be made there (ENOENT): name another one')
+  if (process.platform === 'linux')
+    expect(await said('/proc/hydrant/a')).toBe('log.path /proc/hydrant/a: no folder can be made there (ENOENT): name another one')
+  expect(() => refusePlatform('win32')).toThrow(/^hydrant keeps its log on Linux and macOS only: .* WSL 2 or the container image$/)
+  for (const p of ['linux', 'darwin'] as const) expect(() => refusePlatform(p)).not.toThrow()
   const denied = await folderError('log.path', '/x/y', Object.assign(new Error('EACCES'), { code: 'EACCES', path: '/x' }))
   expect(denied.message).toMatch(
     /^log\.path \/x\/y: user \d+ may not create files at \/x \(EACCES\): make it writable, or name another folder$/,

@@ -37,16 +37,9 @@ export function cacheFolder(): string {
 
 /** Path of the program; built by `go install` when the cache has none. Several processes may ask at once: one builds. */
 export async function goProgram(p: GoProgram): Promise<string> {
-  const folder = join(cacheFolder(), `${p.name}-${p.version}`)
-  const path = join(folder, p.binary)
-  if (existsSync(path)) return path
-  await mkdir(cacheFolder(), { recursive: true })
-  return locked(`${folder}.lock`, async () => {
-    if (existsSync(path)) return path
-    const scratch = await mkdtemp(`${folder}.build-`)
+  const folder = await cached(`${p.name}-${p.version}`, p.binary, async (scratch) => {
     try {
       await run('go', ['install', `${p.source}@${p.version}`], { env: { ...process.env, GOBIN: scratch }, timeout: BUILD_MS })
-      await rename(scratch, folder)
     } catch (e) {
       const missing = (e as NodeJS.ErrnoException).code === 'ENOENT'
       const { stderr } = e as { stderr?: string }
@@ -54,10 +47,27 @@ export async function goProgram(p: GoProgram): Promise<string> {
         p.name,
         missing ? 'it is built by `go install`, and there is no go' : `go install said: ${stderr ?? String(e)}`,
       )
+    }
+  })
+  return join(folder, p.binary)
+}
+
+/** A folder of the cache that has `file`; `build` fills it when it is not there. Several processes may ask at once: one builds. */
+export async function cached(name: string, file: string, build: (scratch: string) => Promise<void>): Promise<string> {
+  const folder = join(cacheFolder(), name)
+  const path = join(folder, file)
+  if (existsSync(path)) return folder
+  await mkdir(cacheFolder(), { recursive: true })
+  return locked(`${folder}.lock`, async () => {
+    if (existsSync(path)) return folder
+    const scratch = await mkdtemp(`${folder}.build-`)
+    try {
+      await build(scratch)
+      await rename(scratch, folder)
     } finally {
       await rm(scratch, { recursive: true, force: true })
     }
-    return path
+    return folder
   })
 }
 

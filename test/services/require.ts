@@ -1,6 +1,7 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { MissingServiceError } from './cache.ts'
+import { installNode, type NodeVersion } from './node.ts'
 import { installToxiproxy, startToxiproxy } from './toxiproxy.ts'
 import { installVersitygw, startVersitygw } from './versitygw.ts'
 
@@ -37,6 +38,11 @@ export function requireProgram(name: string, what: string): Promise<string | nul
       return name // it is there, and has another way to say its version
     }
   })
+}
+
+/** The same for another Node than the one that runs the tests: the path of its program, or null. */
+export function requireNode(version: NodeVersion, what: string): Promise<string | null> {
+  return available(what, () => installNode(version))
 }
 
 async function available<T>(what: string, get: () => Promise<T>): Promise<T | null> {

@@ -65,6 +65,8 @@ describe('events become lines', () => {
     const { lines, on } = listen('info')
     for (const e of RECORDED) on(e)
     expect(lines.map((l) => `${l.level} ${String(l['event'])}`)).toEqual([
+      'error certificate.refused',
+      'info certificate.loaded',
       'warn request.handled',
       'warn log.refusing',
       'warn attempt.failed',
@@ -98,18 +100,26 @@ describe('events become lines', () => {
   })
   test('a breaker that closes is told at once', () => {
     const { lines, on } = listen('info')
-    on({ type: 'breaker.changed', sink: 's3', target: 'b', open: true })
-    on({ type: 'breaker.changed', sink: 's3', target: 'b', open: false })
+    on({ type: 'breaker.changed', sink: 's3', endpoint: '', target: 'b', open: true })
+    on({ type: 'breaker.changed', sink: 's3', endpoint: '', target: 'b', open: false })
     expect(lines.map((l) => l.level)).toEqual(['warn', 'info'])
   })
-  test('times have no fractions, targets are text', () => {
+  test('a certificate that has expired is an error', () => {
+    const { lines, on } = listen('info')
+    on({ type: 'certificate.loaded', file: '/c.pem', expiresMs: 0, expired: true, changed: true })
+    expect(lines[0]).toMatchObject({
+      level: 'error',
+      msg: 'certificate /c.pem: in force, ends 1970-01-01T00:00:00.000Z: it has expired, clients refuse it',
+    })
+  })
+  test('times have no fractions, targets are told with their place', () => {
     const { lines, on } = listen('info')
     on({ ...failed('SlowDown'), delayMs: 73.0451 } as HydrantEvent)
-    on({ type: 'breaker.changed', sink: 's3', target: '["s3","http://127.0.0.1:7070",{"bucket":"lake"}]', open: true })
-    on({ type: 'breaker.changed', sink: 'file', target: '["file","",{"path":"./out"}]', open: false })
+    on({ type: 'breaker.changed', sink: 's3', endpoint: 'http://127.0.0.1:7070', target: 'lake', open: true })
+    on({ type: 'breaker.changed', sink: 'file', endpoint: '', target: './out', open: false })
     expect(lines.map((l) => [l.msg, l['delayMs'], l['target']])).toEqual([
       ['put at s3 for p: m; next attempt in 73 ms', 73, undefined],
-      ['lake at http://127.0.0.1:7070 (s3) refuses everything: single trials only', undefined, 'lake at http://127.0.0.1:7070'],
+      ['lake at http://127.0.0.1:7070 (s3) refuses everything: single trials only', undefined, 'lake'],
       ['./out (file) answers again', undefined, './out'],
     ])
   })

@@ -27,6 +27,7 @@ describe('counters', () => {
     expect(f.accepted.get('p')).toBe(25)
     expect(f.acceptedBytes.get('p')).toBe(550)
     expect(f.refused.get('p', 'DiskFull')).toBe(1)
+    expect([f.failedAttempts.get('p', 'put', 'SlowDown'), f.retries.get('p')]).toEqual([1, 1])
     expect([f.entered, f.transformed, f.delivered, f.rejected, f.dropped, f.givenUp, f.expired].map((x) => x.get('p'))).toEqual([
       15, 15, 12, 2, 1, 2, 3,
     ])
@@ -59,6 +60,38 @@ describe('counters', () => {
     expect(after([undecided(true), undecided(false)]).f.undecided.get('p', 's0')).toBe(0)
     expect(after([undecided(true), { type: 'lane.ended', pipeline: 'p', shard: 's0' }]).f.undecided.samples()).toEqual([])
   })
+  test('a pipeline that has started shows everything at 0; what is there already is left alone', async () => {
+    const { metrics, f } = after([{ type: 'lane.started', pipeline: 'p', shard: 's0', position: 0, recoveredCuts: 0 }])
+    const rows = parsed((await metrics.prometheus()).body)
+    const zeros = [
+      'accepted_records_total{stream="p"}', 'accepted_puts_total{stream="p"}', 'refused_records_total{stream="p",code="DiskReserve"}',
+      'refused_records_total{stream="p",code="Overloaded"}', 'log_refusing{stream="p"}', 'log_poisoned{stream="p"}',
+      'entered_records_total{pipeline="p"}', 'delivered_records_total{pipeline="p"}', 'rejected_records_total{pipeline="p"}',
+      'given_up_records_total{pipeline="p"}', 'unaccounted_records_total{pipeline="p"}', 'retries_total{pipeline="p"}',
+      'recorded_cuts_total{pipeline="p",reason="interval"}', 'delivered_cuts_total{pipeline="p",replayed="true"}',
+      'stored_objects_total{pipeline="p",kind="rejects"}', 'existing_objects_total{pipeline="p",equal="false"}',
+    ] // prettier-ignore
+    expect(zeros.map((z) => [z, rows.get(`hydrant_${z}`)])).toEqual(zeros.map((z) => [z, 0]))
+    metrics.on({ type: 'log.refusing', stream: 'p', reason: 'disk' })
+    metrics.on({ type: 'records.accepted', stream: 'p', records: 3, bytes: 5 })
+    metrics.on({ type: 'lane.started', pipeline: 'p', shard: 's1', position: 0, recoveredCuts: 0 })
+    expect([f.refusing.get('p'), f.accepted.get('p')]).toEqual([1, 3])
+  })
+  test('a target shows its breaker from its opening on; an open one stays open', () => {
+    const place = { sink: 's3', endpoint: 'http://h', target: 'b' }
+    const { f, metrics } = after([{ type: 'target.opened', ...place }])
+    expect(f.breakers.samples()).toEqual([{ labels: place, value: 0 }])
+    metrics.on({ type: 'breaker.changed', ...place, open: true })
+    metrics.on({ type: 'target.opened', ...place })
+    expect(f.breakers.get('s3', 'http://h', 'b')).toBe(1)
+  })
+  test('half of the labels is kept for what happens', () => {
+    const f = new Family('counter', 'x', 'x', ['a'])
+    for (let i = 0; i < limits.metricLabelValues; i++) f.zero(`a${i}`)
+    expect(f.samples().length).toBe(limits.metricLabelValues / 2)
+    f.add(1, 'later')
+    expect(f.get('later')).toBe(1)
+  })
   test('labels are bounded: later ones are counted as other', () => {
     const f = new Family('counter', 'x', 'x', ['a', 'b'])
     for (let i = 0; i < limits.metricLabelValues + 50; i++) f.add(1, `a${i}`, 'b')
@@ -86,7 +119,7 @@ describe('/metrics', () => {
     expect(rows.get('hydrant_request_seconds_sum{operation="PutRecordBatch"}')).toBeCloseTo(0.042)
     expect(rows.get('hydrant_lane_freshness_seconds{pipeline="p",shard="s0"}')).toBe(2)
     expect(rows.get('hydrant_log_refusing{stream="p"}')).toBe(1)
-    expect(rows.get('hydrant_breaker_open{sink="s3",target="b"}')).toBe(1)
+    expect(rows.get('hydrant_breaker_open{sink="s3",endpoint="http://h",target="b"}')).toBe(1)
     expect(rows.get('process_resident_memory_bytes')).toBeGreaterThan(1e6)
     clock.advance(500)
     expect(parsed((await metrics.prometheus()).body).get('hydrant_lane_freshness_seconds{pipeline="p",shard="s0"}')).toBe(2.5)

@@ -37,6 +37,8 @@ export const cut = (more: object): HydrantEvent => ({
 /** Two puts, one refused; a cut with every outcome; a replayed one; a failing sink; a stopped lane. */
 export const RECORDED: readonly HydrantEvent[] = [
   { type: 'memory.changed', usedBytes: 7, limitBytes: 100, waiting: 1, spilledBytes: 3 },
+  { type: 'certificate.refused', file: '/tls/cert.pem', message: 'm' },
+  { type: 'certificate.loaded', file: '/tls/cert.pem', expiresMs: 2_000, expired: false, changed: true },
   { type: 'request.handled', operation: 'PutRecordBatch', status: 200, ms: 2, bytes: 700 },
   { type: 'records.accepted', stream: 'p', records: 20, bytes: 500 },
   { type: 'request.handled', operation: 'PutRecordBatch', status: 200, ms: 40, bytes: 300 },
@@ -48,7 +50,8 @@ export const RECORDED: readonly HydrantEvent[] = [
   { type: 'cut.recorded', ...lane, start: 0, end: 10, records: 10, bytes: 1_000, reason: 'size' },
   { type: 'commit.finished', pipeline: 'p', entries: 1, result: 'saved', ms: 3 },
   { type: 'attempt.failed', pipeline: 'p', sink: 's3', operation: 'put', attempt: 1, code: 'SlowDown', message: 'm', delayMs: 5 },
-  { type: 'breaker.changed', sink: 's3', target: 'b', open: true },
+  { type: 'target.opened', sink: 's3', endpoint: 'http://h', target: 'b' },
+  { type: 'breaker.changed', sink: 's3', endpoint: 'http://h', target: 'b', open: true },
   { type: 'object.stored', ...lane, key: 'r', size: 30, records: 2, kind: 'rejects' },
   { type: 'object.stored', ...lane, key: 'a', size: 60, records: 4, kind: 'anchor' },
   { type: 'object.stored', ...lane, key: 'b', size: 40, records: 3, kind: 'object' },

@@ -18,6 +18,8 @@ export interface FirehoseContext {
   readonly maxStreams?: number
   /** Whether the store of a bucket can encrypt objects with a KMS key, by what `buckets:` says; absent: every one can. */
   readonly kms?: (bucket: string) => boolean
+  /** Whether a bucket is a folder, by what `buckets:` says; absent: none is. Throws ConfigError for a name that no bucket can have. */
+  readonly folder?: (bucket: string) => boolean
 }
 
 export const arnOf = (c: Pick<FirehoseContext, 'account' | 'region'>, name: string): string =>

@@ -1,5 +1,7 @@
-import { checkPrefixes, PrefixError } from '../../format/prefix.ts'
+import { folderRefusal } from '../../format/folder.ts'
+import { checkPrefixes, PrefixError, type ParsedPrefix } from '../../format/prefix.ts'
 import { isTimeZone } from '../../format/timezone.ts'
+import { errorKind, errorMessage } from '../../sdk/errors.ts'
 import { ApiError, invalidArgument } from '../errors.ts'
 import type { JsonRecord } from '../json/parse.ts'
 import type { FirehoseContext } from './context.ts'
@@ -8,12 +10,14 @@ import { bucketName, child, kmsKeyOf, processorsOf, str, type Processor } from '
 /** What a stream cannot do here yet: said, never taken and then ignored. */
 export const notSupported = (what: string): ApiError => invalidArgument(`${what} is not supported by this server yet.`)
 
+type Stores = Pick<FirehoseContext, 'kms' | 'folder'>
+
 /**
  * What the shapes cannot say about an ExtendedS3DestinationConfiguration (firehose.md §1.7): throws InvalidArgumentException for the
  * first broken rule, in AWS's words where they are known, and for everything that could not be delivered as asked.
  */
-export function checkDestination(doc: JsonRecord, c: Pick<FirehoseContext, 'kms'> = {}): void {
-  checkS3(doc, 0)
+export function checkDestination(doc: JsonRecord, c: Stores = {}): void {
+  checkS3(doc, 0, c)
   checkKms(doc, c)
   checkLater(doc)
   checkProcessing(doc)
@@ -24,13 +28,13 @@ export function checkDestination(doc: JsonRecord, c: Pick<FirehoseContext, 'kms'
     throw invalidArgument('S3BackupConfiguration is required when S3BackupMode is Enabled.')
   }
   if (backup) {
-    checkS3(backup, 60)
+    checkS3(backup, 60, c)
     checkKms(backup, c)
   }
 }
 
 /** Objects in a plain folder would not be encrypted, whatever the document says. */
-function checkKms(doc: JsonRecord, c: Pick<FirehoseContext, 'kms'>): void {
+function checkKms(doc: JsonRecord, c: Stores): void {
   if (kmsKeyOf(doc) === undefined || !c.kms) return
   const bucket = bucketName(str(doc, 'BucketARN') ?? '')
   if (c.kms(bucket)) return
@@ -39,9 +43,27 @@ function checkKms(doc: JsonRecord, c: Pick<FirehoseContext, 'kms'>): void {
   )
 }
 
-function checkS3(doc: JsonRecord, minInterval: number): void {
+/** Below a folder a prefix is a path: one that leaves it would be found out when the first records are delivered. */
+function checkFolder(doc: JsonRecord, c: Stores, parsed: { prefix: ParsedPrefix; errorPrefix: ParsedPrefix }): void {
+  const bucket = bucketName(str(doc, 'BucketARN') ?? '')
   try {
-    checkPrefixes(str(doc, 'Prefix') ?? '', str(doc, 'ErrorOutputPrefix') ?? '')
+    if (c.folder?.(bucket) !== true) return
+  } catch (e) {
+    if (errorKind(e) === 'config') throw invalidArgument(`BucketARN is not valid: ${errorMessage(e)}`)
+    throw e
+  }
+  for (const [member, p] of [
+    ['Prefix', parsed.prefix],
+    ['ErrorOutputPrefix', parsed.errorPrefix],
+  ] as const) {
+    const why = str(doc, member) ? folderRefusal(p) : null
+    if (why !== null) throw invalidArgument(`${member} cannot be used: the bucket ${bucket} is a folder, and ${why}.`)
+  }
+}
+
+function checkS3(doc: JsonRecord, minInterval: number, c: Stores): void {
+  try {
+    checkFolder(doc, c, checkPrefixes(str(doc, 'Prefix') ?? '', str(doc, 'ErrorOutputPrefix') ?? ''))
   } catch (e) {
     if (e instanceof PrefixError) throw invalidArgument(e.awsMessage)
     throw e

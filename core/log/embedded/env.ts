@@ -7,6 +7,7 @@
  * The data file never shrinks: space of trimmed rows is used again by later rows. The map grows by itself.
  */
 import { closeSync, openSync, statfsSync, statSync, truncateSync, writeSync } from 'node:fs'
+import { constants } from 'node:os'
 import { join } from 'node:path'
 import { open, type Database, type RootDatabase } from 'lmdb'
 import { PermanentError, RetryableError } from '../../sdk/errors.ts'
@@ -52,8 +53,9 @@ export interface Seams {
 }
 
 const BOOT = Buffer.from('boot')
-const NO_ROOM: ReadonlySet<unknown> = new Set([28, 122, -30792, 'ENOSPC', 'EDQUOT']) // ENOSPC, EDQUOT, MDB_MAP_FULL
-const EIO = 5
+const { ENOSPC, EDQUOT, EIO } = constants.errno // EDQUOT is another number on macOS than on Linux
+const MDB_MAP_FULL = -30792
+const NO_ROOM: ReadonlySet<unknown> = new Set([ENOSPC, EDQUOT, MDB_MAP_FULL, 'ENOSPC', 'EDQUOT'])
 const zeros = new Uint8Array(limits.logSlackBytes)
 /** Pages that a transaction writes beside its values, bytes. */
 const PAGES_BESIDE = 1024 * 1024

@@ -2,7 +2,7 @@
 import { readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { DatabaseSync } from 'node:sqlite'
-import { checkWritable, folderError, makeFolders, networkFileSystem } from '../../host/folders.ts'
+import { checkWritable, folderError, makeFolders, networkFileSystem, refusePlatform } from '../../host/folders.ts'
 import type { Host } from '../../sdk/host.ts'
 import { ConfigError } from '../../sdk/errors.ts'
 
@@ -11,6 +11,7 @@ const PID = 'hydrant.pid'
 
 /** Makes the folder, and says in plain words why it cannot be made or written. Rejects with ConfigError. */
 export async function useFolder(path: string): Promise<void> {
+  refusePlatform()
   try {
     await makeFolders(path)
     await checkWritable(path, [LOCK, PID])
