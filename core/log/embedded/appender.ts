@@ -136,7 +136,6 @@ export class Appender {
       await this.#gather()
       const puts = this.#take()
       if (puts.length > 0) await this.#write(puts)
-      this.#likely = puts.length + this.#queue.length
     }
     this.#running = null
   }
@@ -183,6 +182,8 @@ export class Appender {
     }
     // after a failed write nobody knows who still looks there: those rows are left to the collector
     for (const row of rows) memory.give(row)
+    // before the answers: who is back at once is one of those already
+    this.#likely = puts.length + this.#queue.length
     this.#c.disk.wrote(this.#c.stream)
     this.#c.written()
     for (const s of shares.values()) {
