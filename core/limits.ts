@@ -73,6 +73,10 @@ export const limits = {
   memoryBytes: 256 * MiB,
   /** One piece: what a lane reads, copies and compresses at once. */
   pieceBytes: MiB,
+  /** Output that zlib and zstd gather before they hand it over; freed as soon as it was copied. */
+  compressorChunkBytes: 64 * KiB,
+  /** Memory of bodies that is kept for the next ones when there are none. With bodies there is at most memoryBytes of both. */
+  idleBodyBytes: 16 * MiB,
   /** Reserved for every lane, so that none starves (row 22). */
   laneReserveBytes: 2 * MiB,
   openCutsPerLane: 16,

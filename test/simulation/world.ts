@@ -338,7 +338,13 @@ export class Life {
         const w = bodyWriter(memory, host, '/nowhere')
         const { slowFinishMs } = this.#o
         if (slowFinishMs === undefined) return w
-        return { write: (c) => w.write(c), abort: () => w.abort(), finish: () => world.clock.sleep(slowFinishMs).then(() => w.finish()) }
+        return {
+          take: (n) => w.take(n),
+          give: (c) => w.give(c),
+          write: (c) => w.write(c),
+          abort: () => w.abort(),
+          finish: () => world.clock.sleep(slowFinishMs).then(() => w.finish()),
+        }
       },
       current,
       flow,
