@@ -43,7 +43,7 @@ export const limits = {
   /** Address space of a stream at its opening; it grows by itself. 5,000 streams must fit into 47 bits. */
   /** Memory of rows that were read, kept for the next ones, all streams together. */
   logReadPoolBytes: 16 * MiB,
-  /** Bytes of rows that stay mapped after they were read, per stream. */
+  /** Bytes of rows that stay mapped after they were read or removed, per stream. */
   logReadMapBytes: 32 * MiB,
   logMapBytes: 256 * MiB,
   /** Pending bytes at which merging gains nothing more. */
