@@ -4,7 +4,7 @@ import { freeNow } from '../sdk/pool.ts'
 
 const chunkSize = limits.compressorChunkBytes
 
-/** Copies a chunk of output before it waits for anything; awaited before the next one. */
+/** Has copied the chunk of output when it resolves; awaited before the next one. */
 export type Emit = (chunk: Uint8Array) => Promise<void>
 
 /** Turns pieces of one object into its stored bytes. Calls are sequential, except that abort may come at any time. */

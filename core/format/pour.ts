@@ -16,7 +16,7 @@ export class Pour {
     this.#blockBytes = blockBytes
   }
 
-  /** Copies the chunk before it waits for anything; awaited before the next. */
+  /** Has copied the chunk when it resolves; awaited before the next. */
   async add(chunk: Uint8Array): Promise<void> {
     for (let from = 0; from < chunk.length;) {
       const block = (this.#block ??= this.#out.take(this.#blockBytes))

@@ -22,7 +22,7 @@ export class MemoryBudget {
   constructor(limit: number, events: Events) {
     this.limit = limit
     this.#events = events
-    this.pool = new BufferPool(() => this.limit - this.#used)
+    this.pool = new BufferPool(() => this.#kept)
   }
   get used(): number {
     return this.#used
@@ -39,11 +39,15 @@ export class MemoryBudget {
   get cap(): number {
     return this.limit / Math.max(1, this.#shares.size)
   }
+  /** Free memory that is kept beside the bodies. */
+  get #kept(): number {
+    return Math.min(this.limit - this.#used, this.#used === 0 ? limits.idleBodyBytes : Infinity)
+  }
   change(bytes: number, spilled = 0, waiting = 0): void {
     this.#used += bytes
     this.#spilled += spilled
     this.#waiting += waiting
-    if (bytes !== 0) this.pool.shrink(this.#used === 0 ? limits.idleBodyBytes : this.limit - this.#used)
+    if (bytes !== 0) this.pool.shrink(this.#kept)
     this.#events.emit({
       type: 'memory.changed',
       usedBytes: this.#used,

@@ -58,6 +58,7 @@ async function produce(w: World, all: readonly string[]): Promise<void> {
 }
 
 export function audit(w: World, all: readonly string[]): void {
+  if (w.spoiled.length > 0) throw new Error(`the bytes of ${w.spoiled.join(' ')} changed while a put held them`)
   const seen = w.delivered()
   const doubled = [...seen].filter(([, n]) => n > 1).map(([id]) => id)
   const lost = all.filter((id) => !seen.has(id))

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import {
   batchOf,
   type AttemptContext,
@@ -15,6 +16,7 @@ import { Breaker, Slots } from '../../core/delivery/breaker.ts'
 import type { SinkHandle } from '../../core/delivery/attempts.ts'
 import type { SinkSpec } from '../../core/delivery/types.ts'
 import { bodyWriter, MemoryBudget } from '../../core/pipeline/budget.ts'
+import { crc32Base64 } from '../../core/format/body.ts'
 import type { LaneContext } from '../../core/pipeline/context.ts'
 import { buildFlow, type Flow } from '../../core/pipeline/flow.ts'
 import { encodeIdentity, identityOf } from '../../core/pipeline/identity.ts'
@@ -57,6 +59,8 @@ export class World {
   shownBeyondStable = 0
   lives = 0
   readonly events: HydrantEvent[] = []
+  /** Keys of bodies that changed while a put, perhaps a late one, held their pieces. Empty, whatever happens. */
+  readonly spoiled: string[] = []
   /** Set by a test: what the next store call does. */
   storeFault: (call: { op: 'put' | 'head'; key: string; life: Life }) => StoreFault = () => null
   saveFault: (life: Life) => { result: Saved; apply: boolean; delayMs: number } = () => ({ result: 'saved', apply: true, delayMs: 1 })
@@ -191,9 +195,11 @@ export class Life {
         await this.living()
         await world.onPut(o.metadata, (ms) => world.clock.sleep(ms))
         await this.living()
+        const bytes = Buffer.concat(chunks)
+        if (crc32Base64(crc32(bytes)) !== o.crc32) world.spoiled.push(o.key)
         const existed = stored(o.key)
         if (!existed) world.onStored(o.metadata)
-        if (!existed) world.objects.set(o.key, { bytes: Buffer.concat(chunks), metadata: o.metadata, by: this.n })
+        if (!existed) world.objects.set(o.key, { bytes, metadata: o.metadata, by: this.n })
         if (fault === 'applied') throw new RetryableError('Lost', 'the answer was lost')
         await c.failpoint('object.put.after')
         return { location: o.key, existed }
