@@ -53,6 +53,7 @@ export class BufferPool {
 
   /** Leaves what waits beyond so many bytes to the collector, the largest first. */
   shrink(bytes: number): void {
+    if (this.#bytes <= bytes) return
     for (const size of [...this.#free.keys()].toSorted((a, b) => b - a)) {
       const list = this.#free.get(size)
       while (this.#bytes > bytes && list?.pop() !== undefined) this.#bytes -= size
