@@ -60,7 +60,7 @@ export const limits = {
   logReadPoolBytes: 16 * MiB,
   /** Memory of rows that were written, kept for the next ones, all streams together. */
   logRowPoolBytes: 8 * MiB,
-  /** Bytes of rows that stay mapped after they were read, per stream. */
+  /** Bytes of rows that stay mapped after they were read or removed, per stream. */
   logReadMapBytes: 32 * MiB,
   logMapBytes: 256 * MiB,
   /** Pending bytes at which merging gains nothing more. */
@@ -90,6 +90,10 @@ export const limits = {
   memoryBytes: 256 * MiB,
   /** One piece: what a lane reads, copies and compresses at once. */
   pieceBytes: MiB,
+  /** Output that zlib and zstd gather before they hand it over; freed as soon as it was copied. */
+  compressorChunkBytes: 64 * KiB,
+  /** Memory of bodies that is kept for the next ones when there are none. With bodies there is at most memoryBytes of both. */
+  idleBodyBytes: 16 * MiB,
   openCutsPerLane: 16,
   noteChars: 3_500, // of Kafka's 4,096
   readWaitMs: 1_000,

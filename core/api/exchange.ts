@@ -1,5 +1,5 @@
 import { limits } from '../limits.ts'
-import type { BlockPool } from '../host/memory.ts'
+import type { BufferPool } from '../sdk/pool.ts'
 import type { Host } from '../sdk/host.ts'
 import type { Logger } from '../sdk/sink.ts'
 import type { Events } from '../telemetry/events.ts'
@@ -32,7 +32,7 @@ export interface Shared {
   readonly log: Logger
   readonly budget: ByteBudget
   /** Bodies of a known length. */
-  readonly memory: BlockPool
+  readonly memory: BufferPool
   readonly deadlines: Deadlines
   /** A request that has not been answered after so long, waiting and working, is answered anyway. */
   readonly lifeMs: number

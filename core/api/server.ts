@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import * as tls from 'node:tls'
-import { BlockPool } from '../host/memory.ts'
+import { BufferPool } from '../sdk/pool.ts'
 import { limits } from '../limits.ts'
 import { ConfigError, errorCode } from '../sdk/errors.ts'
 import type { Host } from '../sdk/host.ts'
@@ -132,7 +132,7 @@ class Door {
       events: o.events,
       log: o.log,
       budget: new ByteBudget(bounds.httpInFlightBytes),
-      memory: new BlockPool({ smallest: limits.httpBlockBytes, max: limits.httpPoolBytes }),
+      memory: new BufferPool(limits.httpPoolBytes, limits.httpBlockBytes),
       deadlines: new Deadlines(o.host.clock, bounds.httpHandlerMs),
       lifeMs: bounds.httpRequestMs + bounds.httpHandlerMs,
       reading: new Set(),

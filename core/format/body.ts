@@ -48,6 +48,7 @@ export function memoryBody(chunks: readonly Uint8Array[]): Body {
       if (start < 0 || end > size || start > end) throw new RangeError(`opening a body of ${size} bytes at [${start}, ${end})`)
       yield* sliceChunks(held, start, end)
     },
+    borrow: () => () => {},
     release() {
       held = null
       return Promise.resolve()
@@ -63,6 +64,8 @@ export function memoryWriter(): BodyWriter {
     return chunks
   }
   return {
+    take: (bytes) => new Uint8Array(bytes),
+    give: () => {},
     async write(chunk) {
       open().push(chunk)
     },

@@ -1,10 +1,10 @@
 import { constants, createDeflateRaw, createGzip, createZstdCompress, type DeflateRaw, type Gzip, type ZstdCompress } from 'node:zlib'
 import { limits } from '../limits.ts'
-import { exactly } from './body.ts'
+import { freeNow } from '../sdk/pool.ts'
 
-const chunkSize = limits.pieceBytes
+const chunkSize = limits.compressorChunkBytes
 
-/** Takes ownership of a chunk of output; awaited before the next one. */
+/** Has copied the chunk of output when it resolves; awaited before the next one. */
 export type Emit = (chunk: Uint8Array) => Promise<void>
 
 /** Turns pieces of one object into its stored bytes. Calls are sequential, except that abort may come at any time. */
@@ -20,13 +20,17 @@ export interface Compressor {
   abort(): void
 }
 
-export function storedCompressor(emit: Emit): Compressor {
-  return { keepsPieces: true, unit: 1, press: emit, end: () => Promise.resolve(), abort: () => {} }
+/** `keep` takes ownership of a piece. */
+export function storedCompressor(keep: (piece: Uint8Array) => Promise<void>): Compressor {
+  return { keepsPieces: true, unit: 1, press: keep, end: () => Promise.resolve(), abort: () => {} }
 }
 
 /**
  * A zlib stream fed whole pieces. Each write runs in the libuv pool and calls back when all of the piece was consumed; the output
  * of one piece (at most about its size) is held until the writer took it, so memory is bounded whatever the writer does.
+ *
+ * The stream hands out a buffer of chunkSize view by view and then makes a new one. When the views of a buffer that we were given are as
+ * long as all of it, it is ours alone, and goes at once: left to the collector, they are what drives it.
  */
 export class StreamCompressor implements Compressor {
   readonly keepsPieces = false
@@ -34,7 +38,9 @@ export class StreamCompressor implements Compressor {
   readonly #stream: Gzip | DeflateRaw | ZstdCompress
   readonly #emit: Emit
   #out: Uint8Array[] = []
-  #produced = 0
+  /** The buffer that the stream fills, and how much of it we were given. */
+  #filling: ArrayBufferLike | null = null
+  #given = 0
   #error: Error | null = null
   #reject: ((e: Error) => void) | null = null
   #ended: (() => void) | null = null
@@ -42,11 +48,7 @@ export class StreamCompressor implements Compressor {
   constructor(stream: Gzip | DeflateRaw | ZstdCompress, emit: Emit) {
     this.#stream = stream
     this.#emit = emit
-    // zlib hands out one buffer of chunkSize piece by piece: views of it waste nothing, unless they are all that ever comes
-    stream.on('data', (chunk: Uint8Array) => {
-      this.#out.push(this.#produced < chunkSize ? exactly(chunk) : chunk)
-      this.#produced += chunk.length
-    })
+    stream.on('data', (chunk: Uint8Array) => this.#out.push(chunk))
     stream.on('end', () => this.#ended?.())
     stream.on('error', (e: Error) => this.#fail(e))
     stream.on('close', () => this.#fail(new Error('compressing: the stream was closed')))
@@ -85,7 +87,16 @@ export class StreamCompressor implements Compressor {
     this.#reject = null
     const out = this.#out
     this.#out = []
-    for (const chunk of out) await this.#emit(chunk)
+    for (const chunk of out) {
+      await this.#emit(chunk)
+      this.#copied(chunk)
+    }
+  }
+
+  #copied({ buffer, length }: Uint8Array): void {
+    this.#given = buffer === this.#filling ? this.#given + length : length
+    this.#filling = buffer
+    if (this.#given === buffer.byteLength) freeNow(buffer)
   }
 }
 

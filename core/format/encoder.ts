@@ -3,6 +3,7 @@ import { NONE, type WorkBatch } from '../sdk/batch.ts'
 import { exactly } from './body.ts'
 import { checkFormat } from './compression.ts'
 import { type Compressor, type Emit, gzipCompressor, storedCompressor, zstdCompressor } from './compressors.ts'
+import { Pour } from './pour.ts'
 import { hadoopSnappyCompressor, xerialSnappyCompressor } from './snappy.ts'
 import type { Body, BodyWriter, Compression, Encoder, FormatSpec } from './types.ts'
 import { zipCompressor } from './zip.ts'
@@ -29,8 +30,7 @@ export function createEncoder(spec: FormatSpec, out: BodyWriter, o: EncoderOptio
   return new PieceEncoder(spec, out, o)
 }
 
-const compressors: Readonly<Record<Compression, (level: number, o: EncoderOptions, emit: Emit) => Compressor>> = {
-  none: (_level, _o, emit) => storedCompressor(emit),
+const compressors: Readonly<Record<Exclude<Compression, 'none'>, (level: number, o: EncoderOptions, emit: Emit) => Compressor>> = {
   gzip: (level, _o, emit) => gzipCompressor(level, emit),
   zstd: (level, _o, emit) => zstdCompressor(level, emit),
   snappy: (_level, _o, emit) => xerialSnappyCompressor(emit),
@@ -49,14 +49,16 @@ class PieceEncoder implements Encoder {
   bytes = 0
   records = 0
   readonly #out: BodyWriter
+  /** What a compressor makes; pieces that are stored as they are go to the writer themselves. */
+  readonly #pour: Pour
   readonly #compressor: Compressor
   readonly #size: number
   /** Put before every record but the first. */
   readonly #between: Buffer
   /** Put after every record. */
   readonly #after: Buffer
-  #piece: Buffer | null = null
-  #spare: Buffer | null = null
+  #piece: Uint8Array | null = null
+  #spare: Uint8Array | null = null
   #at = 0
   #pressing: Promise<void> = Promise.resolve()
   readonly #abort = Promise.withResolvers<never>()
@@ -65,12 +67,24 @@ class PieceEncoder implements Encoder {
   constructor(spec: FormatSpec, out: BodyWriter, o: EncoderOptions) {
     this.#out = out
     this.#abort.promise.catch(() => {}) // heard by whoever waits when it happens
-    this.#compressor = compressors[spec.compression](spec.level ?? 1, o, (chunk) => {
-      this.#mustBeOpen()
-      return out.write(chunk)
-    })
+    const pieceBytes = o.pieceBytes ?? limits.pieceBytes
+    this.#pour = new Pour(out, pieceBytes)
+    const open = (to: Emit): Emit => {
+      return (chunk) => {
+        this.#mustBeOpen()
+        return to(chunk)
+      }
+    }
+    this.#compressor =
+      spec.compression === 'none'
+        ? storedCompressor(open((piece) => out.write(piece)))
+        : compressors[spec.compression](
+            spec.level ?? 1,
+            o,
+            open((chunk) => this.#pour.add(chunk)),
+          )
     const { unit } = this.#compressor
-    this.#size = Math.max(1, Math.floor((o.pieceBytes ?? limits.pieceBytes) / unit)) * unit
+    this.#size = Math.max(1, Math.floor(pieceBytes / unit)) * unit
     this.#between = spec.delimiter === undefined ? nothing : Buffer.from(spec.delimiter, 'base64')
     this.#after = spec.type === 'ndjson' ? newline : nothing
   }
@@ -90,10 +104,13 @@ class PieceEncoder implements Encoder {
     if (this.#at > 0) await this.#press()
     await this.#orAbort(this.#pressing)
     await this.#orAbort(this.#compressor.end())
+    await this.#orAbort(this.#pour.end())
     this.#mustBeOpen()
+    // nothing is pressed any more
+    for (const piece of [this.#piece, this.#spare]) if (piece) this.#out.give(piece)
+    this.#piece = this.#spare = null
     const body = await this.#out.finish()
     this.#state = 'finished'
-    this.#piece = this.#spare = null
     return body
   }
 
@@ -102,6 +119,7 @@ class PieceEncoder implements Encoder {
     this.#state = 'aborted'
     this.#abort.reject(new Error('encoding an object: it was aborted'))
     this.#compressor.abort()
+    // dropped, not given back: a native thread may still read one
     this.#piece = this.#spare = null
     await this.#out.abort()
   }
@@ -192,8 +210,8 @@ class PieceEncoder implements Encoder {
     }
   }
 
-  #room(): Buffer {
-    return (this.#piece ??= Buffer.allocUnsafeSlow(this.#size))
+  #room(): Uint8Array {
+    return (this.#piece ??= this.#out.take(this.#size))
   }
 
   /** Hands the piece to the compressor once the one before it is done, and goes on with the other. */
@@ -201,11 +219,16 @@ class PieceEncoder implements Encoder {
     await this.#orAbort(this.#pressing)
     const piece = this.#room()
     const full = piece.subarray(0, this.#at)
-    const keeps = this.#compressor.keepsPieces
-    this.#pressing = this.#compressor.press(keeps ? exactly(full) : full)
+    if (this.#compressor.keepsPieces) {
+      const own = exactly(full)
+      this.#piece = own === full ? null : piece
+      this.#pressing = this.#compressor.press(own)
+    } else {
+      this.#piece = this.#spare
+      this.#spare = piece
+      this.#pressing = this.#compressor.press(full)
+    }
     this.#pressing.catch(() => {}) // whoever calls next awaits it and gets the error; it must not count as unhandled until then
-    this.#piece = keeps ? null : this.#spare
-    this.#spare = keeps ? null : piece
     this.#at = 0
   }
 }

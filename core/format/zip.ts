@@ -1,5 +1,4 @@
 import { crc32 } from 'node:zlib'
-import { exactly } from './body.ts'
 import { type Compressor, deflateCompressor, type Emit } from './compressors.ts'
 
 /** What is known of the one entry when all of it is written. */
@@ -86,7 +85,7 @@ export function zipCompressor(name: string, level: number, emit: Emit): Compress
   const head = async (): Promise<void> => {
     if (headed) return
     headed = true
-    await emit(exactly(zipHeader(name)))
+    await emit(zipHeader(name))
   }
   return {
     keepsPieces: inner.keepsPieces,
@@ -100,7 +99,7 @@ export function zipCompressor(name: string, level: number, emit: Emit): Compress
     async end() {
       await head()
       await inner.end()
-      await emit(exactly(zipTrailer({ name, crc, size, compressedSize })))
+      await emit(zipTrailer({ name, crc, size, compressedSize }))
     },
     abort: () => inner.abort(),
   }

@@ -1,12 +1,18 @@
 import { crc32 } from 'node:zlib'
 import type { FileHandle, Host } from '../sdk/host.ts'
 import { crc32Base64, sliceChunks } from '../format/body.ts'
+import { limits } from '../limits.ts'
+import { BufferPool } from '../sdk/pool.ts'
 import type { Body, BodyWriter } from '../format/types.ts'
 import type { Events } from '../telemetry/events.ts'
 
-/** One memory budget for the daemon (limits.memory): encoded bodies and pieces in hand. */
+/**
+ * One memory budget for the daemon (limits.memory): encoded bodies. What they give back is kept for the next ones as far as the budget
+ * has room beside them, so that bodies and free memory together stay within it.
+ */
 export class MemoryBudget {
   readonly limit: number
+  readonly pool: BufferPool
   readonly #events: Events
   #used = 0
   #spilled = 0
@@ -16,6 +22,7 @@ export class MemoryBudget {
   constructor(limit: number, events: Events) {
     this.limit = limit
     this.#events = events
+    this.pool = new BufferPool(() => this.#kept)
   }
   get used(): number {
     return this.#used
@@ -32,10 +39,15 @@ export class MemoryBudget {
   get cap(): number {
     return this.limit / Math.max(1, this.#shares.size)
   }
+  /** Free memory that is kept beside the bodies. */
+  get #kept(): number {
+    return Math.min(this.limit - this.#used, this.#used === 0 ? limits.idleBodyBytes : Infinity)
+  }
   change(bytes: number, spilled = 0, waiting = 0): void {
     this.#used += bytes
     this.#spilled += spilled
     this.#waiting += waiting
+    if (bytes !== 0) this.pool.shrink(this.#kept)
     this.#events.emit({
       type: 'memory.changed',
       usedBytes: this.#used,
@@ -52,6 +64,10 @@ export class MemoryShare {
 
   constructor(budget: MemoryBudget) {
     this.#budget = budget
+  }
+  /** Memory of bodies, used again. Only what a body holds is counted. */
+  get pool(): BufferPool {
+    return this.#budget.pool
   }
   tryTake(bytes: number): boolean {
     if (this.#used + bytes > this.#budget.cap || this.#budget.used + bytes > this.#budget.limit) return false
@@ -105,11 +121,20 @@ class SpillingBody implements BodyWriter {
   #file: { handle: FileHandle; path: string } | null = null
   #busy: Promise<void> = Promise.resolve()
   #dropped = false
+  /** Borrowed and not told to be over. */
+  #readers = 0
 
   constructor(share: MemoryShare, host: Host, spillDir: string) {
     this.#share = share
     this.#host = host
     this.#dir = spillDir
+  }
+
+  take(bytes: number): Uint8Array {
+    return new Uint8Array(this.#share.pool.take(bytes), 0, bytes)
+  }
+  give({ buffer }: Uint8Array): void {
+    this.#share.pool.give(buffer)
   }
 
   write(chunk: Uint8Array): Promise<void> {
@@ -136,6 +161,7 @@ class SpillingBody implements BodyWriter {
     }
     this.#crc = crc32(chunk, this.#crc)
     this.#size += chunk.length
+    if (this.#file) this.#reuse([chunk])
   }
   async #spill(): Promise<{ handle: FileHandle; path: string }> {
     const path = `${this.#dir}/${process.pid}-${++spillNumber}`
@@ -155,9 +181,16 @@ class SpillingBody implements BodyWriter {
     this.#share.spilled(bytes)
   }
   #giveMemory(): void {
+    const chunks = this.#chunks
     this.#chunks = []
     this.#share.give(this.#memory)
     this.#memory = 0
+    if (this.#readers === 0) this.#reuse(chunks)
+  }
+  /** Chunks that nobody reads any more. Those which were not taken here are left to the collector. */
+  #reuse(chunks: readonly Uint8Array[]): void {
+    const { pool } = this.#share
+    for (const { buffer } of chunks) if (pool.owns(buffer)) pool.give(buffer)
   }
 
   finish(): Promise<Body> {
@@ -169,9 +202,26 @@ class SpillingBody implements BodyWriter {
       get memoryBytes() {
         return memory()
       },
-      open: (start = 0, end = size) => (this.#file ? readFile(this.#file.handle, start, end) : readChunks(this.#chunks, start, end)),
+      open: (start = 0, end = size) => (this.#file ? readFile(this.#file.handle, start, end) : this.#read(start, end)),
+      borrow: () => this.#borrow(),
       release: () => this.abort(),
     })
+  }
+  #borrow(): () => void {
+    this.#readers++
+    let reads = true
+    return () => {
+      if (reads) this.#readers--
+      reads = false
+    }
+  }
+  async *#read(start: number, end: number): AsyncIterable<Uint8Array> {
+    for (const piece of sliceChunks(this.#chunks, start, end)) {
+      if (this.#dropped) break
+      yield piece
+    }
+    // what stands there now may be another object
+    if (this.#dropped) throw new Error(`reading a body of ${this.#size} bytes: it was released`)
   }
   /** Also what releasing the finished body does; a second call does nothing. */
   abort(): Promise<void> {
@@ -192,9 +242,6 @@ class SpillingBody implements BodyWriter {
   }
 }
 
-async function* readChunks(chunks: readonly Uint8Array[], start: number, end: number): AsyncIterable<Uint8Array> {
-  yield* sliceChunks(chunks, start, end)
-}
 async function* readFile(handle: FileHandle, start: number, end: number): AsyncIterable<Uint8Array> {
   for (let at = start; at < end;) {
     const piece = new Uint8Array(Math.min(SPILL_READ, end - at))

@@ -51,6 +51,7 @@ interface Planned {
   readonly kind: Kind
   readonly handle: SinkHandle
   readonly object: OutObject
+  readonly body: Body
 }
 
 /** Step 6: rejects objects, then the anchor, under names made from the start; "already there" counts only for the same cut. */
@@ -93,7 +94,12 @@ function planOf(j: DeliverJob): Planned[] {
   for (const [type, r] of encoded.rejects) {
     const token = tokenFor(j, `rejects:${type}`)
     const key = flow.rejectsKey({ token, arrivalMs: j.cut.arrivalMs, type })
-    plan.push({ kind: 'rejects', handle: flow.rejects, object: outObject(j, { token, key, body: r.body, records: r.records }) })
+    plan.push({
+      kind: 'rejects',
+      handle: flow.rejects,
+      body: r.body,
+      object: outObject(j, { token, key, body: r.body, records: r.records }),
+    })
   }
   if (encoded.main) {
     const token = tokenFor(j, '0')
@@ -102,6 +108,7 @@ function planOf(j: DeliverJob): Planned[] {
     plan.push({
       kind: 'anchor',
       handle: flow.sink,
+      body: encoded.main,
       object: outObject(j, { token, key, body: encoded.main, records: encoded.counts.delivered, encoding }),
     })
   }
@@ -217,7 +224,13 @@ async function putOne(j: DeliverJob, p: Planned, doubt: Doubt | null): Promise<{
   const point = p.kind === 'rejects' ? 'reject.put' : p.kind === 'backup' ? 'backup.put' : null
   if (point) await x.host.failpoint(`${point}.before`)
   const o = { operation: 'put', timeoutMs: lifeMs(handle, object.size), forever: doubt === null, inDoubt: (at: number) => doubt?.raise(at) }
-  const put = await attempts(handle, scopeOf(j), o, (c) => handle.sink.put(object, c))
+  const put = await attempts(handle, scopeOf(j), o, async (c) => {
+    const over = p.body.borrow()
+    const answer = await handle.sink.put(object, c)
+    // an attempt that failed, was overtaken or found the key taken may have left a request that still reads: then never
+    if (!answer.existed) over()
+    return answer
+  })
   if (point) await x.host.failpoint(`${point}.after`)
   if (!put.existed) {
     const { size, records } = object
@@ -316,6 +329,7 @@ async function deliverGivenUp(j: DeliverJob): Promise<Delivery> {
     backups.push({
       kind: 'backup',
       handle: flow.rejects,
+      body: encoded.main,
       object: outObject(j, { token, key, body: encoded.main, records: encoded.counts.delivered, encoding }),
     })
   }

@@ -54,6 +54,7 @@ export function testSink(o: SinkSuite): SinkCase[] {
       `the key ${key}`,
       (h) => oddKey(h, key),
     ]),
+    ['no piece is looked at when the put has created the object', (h) => usedAgain(h, o.large ?? 300_000)],
     ['an attempt aborted in mid-write leaves nothing, a later one works', (h) => aborted(h, o.large ?? 300_000)],
     ['a body that fails in mid-write leaves nothing, a later one works', (h) => brokenBody(h, o.large ?? 300_000)],
     ['an aborted attempt ends although its body hangs', hangingBody],
@@ -178,6 +179,18 @@ async function aborted(h: SinkHarness, size: number): Promise<void> {
   await nothing(h, 'abort/object')
   assert.equal((await settle(h.sink, outObject('abort/object', body))).existed, null)
   await holds(h, 'abort/object', body)
+}
+
+async function usedAgain(h: SinkHarness, size: number): Promise<void> {
+  for (const n of [1000, size]) {
+    const body = bodyOf(n)
+    const lent = Uint8Array.from(body)
+    const answer = await h.sink.put(outObject(`again/object-${n}`, lent), attemptContext())
+    // as core does it: the next object is made of this memory
+    lent.fill(0)
+    assert.equal(answer.existed, null)
+    await holds(h, `again/object-${n}`, body)
+  }
 }
 
 async function brokenBody(h: SinkHarness, size: number): Promise<void> {

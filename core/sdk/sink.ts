@@ -51,6 +51,10 @@ export interface OutObject {
   readonly metadata: Readonly<Record<string, string>>
   /** CRC-32 (IEEE) of the whole body, base64 of 4 bytes big-endian: what S3 calls ChecksumCRC32. */
   readonly crc32: string
+  /**
+   * The pieces are for reading only, and until the put that opened them has settled: once it has created the object, other objects
+   * are made of their memory.
+   */
   open(start?: number, end?: number): AsyncIterable<Uint8Array>
 }
 export interface Stored {

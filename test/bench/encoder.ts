@@ -2,7 +2,9 @@ import { readFileSync } from 'node:fs'
 import { constants, gzipSync, zstdCompressSync } from 'node:zlib'
 import { createEncoder } from '../../core/format/encoder.ts'
 import type { BodyWriter, Compression, FormatSpec } from '../../core/format/types.ts'
+import { limits } from '../../core/limits.ts'
 import { asWorkBatch, type WorkBatch } from '../../core/sdk/batch.ts'
+import { BufferPool } from '../../core/sdk/pool.ts'
 
 /**
  * CPU of the encoders against the bare library call on the same bytes, in one process, interleaved.
@@ -44,9 +46,13 @@ function batches(): { raw: WorkBatch; lines: WorkBatch; bytes: number }[] {
 
 const input = batches()
 let stored = 0
+const pool = new BufferPool(limits.memoryBytes)
 const sink: BodyWriter = {
+  take: (bytes) => new Uint8Array(pool.take(bytes), 0, bytes),
+  give: (c) => pool.give(c.buffer),
   write: (c) => {
     stored += c.length
+    if (pool.owns(c.buffer)) pool.give(c.buffer)
     return Promise.resolve()
   },
   finish: () => Promise.reject(new Error('not used')),

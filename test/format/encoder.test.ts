@@ -4,7 +4,7 @@ import { compressionInfo } from '../../core/format/compression.ts'
 import { memoryWriter } from '../../core/format/body.ts'
 import { gzipCompressor } from '../../core/format/compressors.ts'
 import { createEncoder } from '../../core/format/encoder.ts'
-import type { Compression, FormatSpec } from '../../core/format/types.ts'
+import type { BodyWriter, Compression, FormatSpec } from '../../core/format/types.ts'
 import { batchesOf, brokenWriter, contentOf, decode, entryName, expected, seeded, someBytes } from './helpers.ts'
 
 const compressions: readonly Compression[] = ['none', 'gzip', 'zip', 'snappy', 'hadoop_snappy', 'zstd']
@@ -155,6 +155,82 @@ test.each(compressions)('%s: abort does not wait for a writer that hangs, and en
   await e.abort()
   expect(out.aborted).toBe(true)
   await expect(adding).rejects.toThrow('aborted')
+})
+
+/** Says how much memory was asked for and not given back, written or not. */
+function countingWriter(): BodyWriter & { outstanding: number; taken: number } {
+  const inner = memoryWriter()
+  const out = new Set<ArrayBufferLike>()
+  return {
+    taken: 0,
+    get outstanding() {
+      return out.size
+    },
+    take(bytes) {
+      const chunk = inner.take(bytes)
+      out.add(chunk.buffer)
+      this.taken++
+      return chunk
+    },
+    give(chunk) {
+      if (!out.delete(chunk.buffer)) throw new Error('given back twice')
+    },
+    write(chunk) {
+      out.delete(chunk.buffer)
+      return inner.write(chunk)
+    },
+    finish: () => inner.finish(),
+    abort: () => inner.abort(),
+  }
+}
+
+test.each(compressions)('%s: all memory that was taken is written or given back when the object is finished', async (compression) => {
+  for (const [size, count] of [
+    [10, 1],
+    [3_000, 100],
+    [700_000, 3],
+    [64 * 1024, 4],
+  ] as const) {
+    const out = countingWriter()
+    const e = createEncoder({ type: 'raw', compression }, out, { entryName, pieceBytes: 64 * 1024 })
+    const input = Array.from({ length: count }, (_, i) => someBytes(size, seeded(i)))
+    for (const b of batchesOf(input, 10)) await e.add(b)
+    const stored = await contentOf(await e.finish())
+    expect(out.taken).toBeGreaterThan(0)
+    expect(out.outstanding).toBe(0)
+    expect(decode(compression, stored).equals(expected(input, {}))).toBe(true)
+  }
+})
+
+test('an abort gives nothing back that a native thread may still read', async () => {
+  const given: Uint8Array[] = []
+  const out = { ...memoryWriter(), give: (c: Uint8Array) => void given.push(c) }
+  const e = createEncoder({ type: 'raw', compression: 'gzip', level: 9 }, out, { pieceBytes: 1 << 20 })
+  const [batch] = batchesOf([someBytes(3 << 20, seeded(5))], 1)
+  if (!batch) throw new Error('no batch')
+  const adding = e.add(batch)
+  await e.abort()
+  await expect(adding).rejects.toThrow('abort')
+  expect(given).toEqual([])
+})
+
+test("the compressor's own buffers are freed when they were copied, all but the one that is being filled", async () => {
+  const random = seeded(77)
+  const input = Uint8Array.from({ length: 1 << 20 }, () => random() * 256)
+  const chunks: Uint8Array[] = []
+  const copies: Buffer[] = []
+  const c = gzipCompressor(1, async (chunk) => {
+    chunks.push(chunk)
+    copies.push(Buffer.from(chunk))
+  })
+  const live = (): number => new Set(chunks.filter((x) => x.length > 0).map((x) => x.buffer)).size
+  for (let i = 0; i < 4; i++) {
+    await c.press(input)
+    expect(chunks.length).toBeGreaterThan(8)
+    expect(live()).toBeLessThanOrEqual(1)
+  }
+  await c.end()
+  expect(gunzipSync(Buffer.concat(copies)).equals(Buffer.concat([input, input, input, input]))).toBe(true)
 })
 
 test('a compressor that is aborted while it works rejects', async () => {

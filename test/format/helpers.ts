@@ -129,6 +129,8 @@ export function brokenWriter(at: number, how: 'fail' | 'hang'): BodyWriter & { a
     aborted: false,
     /** Resolves when the n-th write came. */
     reached: reached.promise,
+    take: (bytes) => inner.take(bytes),
+    give: (chunk) => inner.give(chunk),
     async write(chunk) {
       if (writes++ !== at) return inner.write(chunk)
       reached.resolve()

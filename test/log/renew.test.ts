@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs'
 import { expect, test } from 'vitest'
 import { batchOf, valueOf } from '../../core/sdk/batch.ts'
 import { openLog } from './helper.ts'
@@ -32,4 +33,25 @@ test('the map is made anew while rows are read, written and trimmed: every recor
   const all = Array.from({ length: rows * 50 }, (_, n) => text(Math.floor(n / 50), n % 50))
   expect(first).toEqual(all)
   expect(second).toEqual(all)
+})
+
+/** Resident bytes of what is mapped of the files below `path`; only Linux says. */
+function mapped(path: string): number {
+  const lines = readFileSync('/proc/self/smaps', 'utf8').split('\n')
+  let below = false
+  let kib = 0
+  for (const line of lines) {
+    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) below = line.includes(path)
+    else if (below && line.startsWith('Rss:')) kib += Number(/\d+/.exec(line)?.[0])
+  }
+  return kib * 1024
+}
+
+test('rows that are removed unread do not stay mapped', async () => {
+  const { log, path } = await openLog({}, { readMapBytes: 1_000_000 })
+  const t = await log.createTopic('t', { partitions: 1 })
+  for (let row = 0; row < 80; row++) await log.append(t, 0, put(row), { signal: never })
+  await log.trimBefore(t, 0, 79 * 50)
+  await log.append(t, 0, put(80), { signal: never }) // behind the renewal
+  if (process.platform === 'linux') expect(mapped(path)).toBeLessThan(1_000_000)
 })

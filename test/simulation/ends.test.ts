@@ -1,4 +1,6 @@
+import { crc32 } from 'node:zlib'
 import { expect, test } from 'vitest'
+import { crc32Base64 } from '../../core/format/body.ts'
 import { LaneStoppedError } from '../../core/pipeline/context.ts'
 import { PermanentError } from '../../core/sdk/errors.ts'
 import type { Stage } from '../../core/transform/types.ts'
@@ -86,4 +88,55 @@ test('what is said to be the position is stored', async () => {
     w.clock.timer(30_000, () => life.drain.abort(new Error('drain')))
     expect(await w.clock.drive(life.run(specOf({ size: 60 })), BOUND)).toBe('drained')
   }
+})
+
+/** Records of which ten fill a piece: bodies are made of memory that comes back. */
+function large(n: number): World {
+  const w = new World(4)
+  for (let i = 0; i < n; i++) w.append(String(i).padEnd(100_000, String.fromCharCode(97 + (i % 26))))
+  return w
+}
+
+test('a put that was given up and still reads finds the bytes that it was handed, whatever other cuts do with the memory', async () => {
+  const w = large(60)
+  const tried = new Set<string>()
+  let late = 0
+  w.onPut = async ({ start = '' }, sleep) => {
+    // the first attempt for every cut outlasts its time, and ignores that it was told so
+    if (tried.has(start)) return
+    tried.add(start)
+    await sleep(30_000)
+    late++
+  }
+  const life = new Life(w)
+  w.clock.timer(120_000, () => life.drain.abort(new Error('drain')))
+  expect(await w.clock.drive(life.run(specOf({ size: 1_000_000 })), BOUND)).toBe('drained')
+  expect(late).toBe(6)
+  expect(w.spoiled).toEqual([])
+  expect(w.delivered()).toEqual(new Map(w.records.map((r) => [Buffer.from(r.value).toString(), 1])))
+})
+
+test('a put that was told that the object exists may still be sending it', async () => {
+  const w = large(60)
+  w.crash = (point, life) => point === 'object.put.after' && life.n === 1
+  const first = new Life(w)
+  expect(await w.clock.drive(first.run(specOf({ size: 1_000_000 })), BOUND)).toBe('died')
+  const second = new Life(w)
+  const sink = second.sink()
+  const sending: { pieces: Uint8Array[]; crc32: string }[] = []
+  second.sink = () => ({
+    ...sink,
+    put: async (o, c) => {
+      const answer = await sink.put(o, c)
+      const pieces: Uint8Array[] = []
+      if (answer.existed) for await (const piece of o.open()) pieces.push(piece)
+      sending.push({ pieces, crc32: o.crc32 })
+      return answer
+    },
+  })
+  w.clock.timer(120_000, () => second.drain.abort(new Error('drain')))
+  expect(await w.clock.drive(second.run(specOf({ size: 1_000_000 })), BOUND)).toBe('drained')
+  const existed = sending.filter((s) => s.pieces.length > 0)
+  expect([existed.length, sending.length]).toEqual([1, 6])
+  for (const { pieces, crc32: sum } of existed) expect(crc32Base64(crc32(Buffer.concat(pieces)))).toBe(sum)
 })

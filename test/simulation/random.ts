@@ -87,6 +87,7 @@ async function produce(w: World, all: readonly string[]): Promise<void> {
 
 /** Every record once, in the sink or where its cut was given up to. */
 export function audit(w: World, all: readonly string[]): void {
+  if (w.spoiled.length > 0) throw new Error(`the bytes of ${w.spoiled.join(' ')} changed while a put held them`)
   const seen = w.anywhere()
   const doubled = [...seen].filter(([, n]) => n > 1).map(([id]) => id)
   const lost = all.filter((id) => !seen.has(id))

@@ -1,3 +1,4 @@
+import { crc32 } from 'node:zlib'
 import {
   batchOf,
   type AttemptContext,
@@ -15,6 +16,7 @@ import { Breaker, Slots } from '../../core/delivery/breaker.ts'
 import type { SinkHandle } from '../../core/delivery/attempts.ts'
 import type { SinkSpec } from '../../core/delivery/types.ts'
 import { bodyWriter, MemoryBudget } from '../../core/pipeline/budget.ts'
+import { crc32Base64 } from '../../core/format/body.ts'
 import type { LaneContext } from '../../core/pipeline/context.ts'
 import { stopFor } from '../../core/pipeline/deliver.ts'
 import { buildFlow, type Flow } from '../../core/pipeline/flow.ts'
@@ -62,6 +64,8 @@ export class World {
   shownBeyondStable = 0
   lives = 0
   readonly events: HydrantEvent[] = []
+  /** Keys of bodies that changed while a put, perhaps a late one, held their pieces. Empty, whatever happens. */
+  readonly spoiled: string[] = []
   /** Set by a test: what the next store call does. */
   storeFault: (call: { op: 'put' | 'head'; key: string; life: Life }) => StoreFault = () => null
   /** How long after its failure a `late` put shows. */
@@ -214,9 +218,11 @@ export class Life {
         const chunks: Uint8Array[] = []
         for await (const piece of o.open()) chunks.push(piece)
         const show = (): void => {
+          const bytes = Buffer.concat(chunks)
+          if (crc32Base64(crc32(bytes)) !== o.crc32) world.spoiled.push(o.key)
           if (world.objects.has(o.key)) return
           world.onStored(o.metadata)
-          world.objects.set(o.key, { bytes: Buffer.concat(chunks), metadata: o.metadata, by: this.n })
+          world.objects.set(o.key, { bytes, metadata: o.metadata, by: this.n })
         }
         if (fault === 'late') {
           world.clock.timer(world.lateMs(), show)
@@ -372,7 +378,13 @@ export class Life {
         const w = bodyWriter(memory, host, '/nowhere')
         const { slowFinishMs } = this.#o
         if (slowFinishMs === undefined) return w
-        return { write: (c) => w.write(c), abort: () => w.abort(), finish: () => world.clock.sleep(slowFinishMs).then(() => w.finish()) }
+        return {
+          take: (n) => w.take(n),
+          give: (c) => w.give(c),
+          write: (c) => w.write(c),
+          abort: () => w.abort(),
+          finish: () => world.clock.sleep(slowFinishMs).then(() => w.finish()),
+        }
       },
       current,
       flow,

@@ -7,7 +7,7 @@
  */
 import type { RecordBatch } from '../../sdk/batch.ts'
 import { AppendError } from '../../sdk/log.ts'
-import { BlockPool } from '../../host/memory.ts'
+import { BufferPool } from '../../sdk/pool.ts'
 import { limits } from '../../limits.ts'
 import type { Clock } from '../../sdk/host.ts'
 import { WriteError, type Env, type Op } from './env.ts'
@@ -50,7 +50,7 @@ export interface AppenderContext {
 }
 
 /** Rows being written, all streams together: lmdb has copied them when a transaction is durable. */
-const memory = new BlockPool({ smallest: 4_096, max: limits.logRowPoolBytes })
+const memory = new BufferPool(limits.logRowPoolBytes, 4_096)
 /** Signals that are listened to at once, before those that no put waits for are let go. */
 const SIGNALS = 64
 

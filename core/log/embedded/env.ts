@@ -38,6 +38,8 @@ export function outward(what: string, e: unknown): unknown {
 export interface Op {
   readonly key: Uint8Array
   readonly value: Uint8Array | null
+  /** Size of the value that is removed. */
+  readonly bytes?: number
 }
 
 /** Places where a test may stand between the log and the disk. */
@@ -57,6 +59,8 @@ const { ENOSPC, EDQUOT, EIO } = constants.errno // EDQUOT is another number on m
 const MDB_MAP_FULL = -30792
 const NO_ROOM: ReadonlySet<unknown> = new Set([ENOSPC, EDQUOT, MDB_MAP_FULL, 'ENOSPC', 'EDQUOT'])
 const zeros = new Uint8Array(limits.logSlackBytes)
+/** lmdb looks at the first page of a value that it removes, and Linux maps so much around a page that is looked at. */
+const MAPPED_AROUND = 64 * 1024
 /** Pages that a transaction writes beside its values, bytes. */
 const PAGES_BESIDE = 1024 * 1024
 
@@ -78,8 +82,8 @@ export class Env {
   #epoch = 0
   #tail: Promise<unknown> = Promise.resolve()
   #closed = false
-  /** Bytes of rows that were read through this map. */
-  #readBytes = 0
+  /** Bytes of rows that were read or looked at through this map. */
+  #mappedBytes = 0
   #renewing: Promise<void> | null = null
   #closing = false
   /** Why the environment could not be opened again. */
@@ -119,11 +123,11 @@ export class Env {
   }
 
   /**
-   * Pages of rows that were read stay resident for as long as they are mapped: reading 1 GB of backlog would make the daemon 1 GB
-   * larger. Closing the environment between two writes and opening it again unmaps them.
+   * Pages of rows that were read or removed stay resident for as long as they are mapped: 1 GB of backlog would make the daemon 1 GB
+   * larger while it is read, and by half of that when it is trimmed. Closing the environment between two writes and opening it again unmaps them.
    */
   #renewSoon(): void {
-    this.#readBytes = 0
+    this.#mappedBytes = 0
     // readers wait from now on: behind a long write they would map as much again
     this.#renewing = this.#tail.then(() => this.#renew())
     this.#tail = this.#renewing
@@ -140,6 +144,12 @@ export class Env {
       this.#closing = false
       this.#renewing = null
     }
+  }
+
+  #mapped(bytes: number): void {
+    this.#mappedBytes += bytes
+    const enough = this.#seams.readMapBytes ?? limits.logReadMapBytes
+    if (this.#mappedBytes > enough && this.#renewing === null) this.#renewSoon()
   }
 
   /** lmdb throws out of a timer when it is read while it closes. */
@@ -209,6 +219,7 @@ export class Env {
       throw this.#faultOf(e, ops)
     }
     this.#data.resetReadTxn()
+    this.#mapped(ops.reduce((sum, op) => sum + Math.min(op.bytes ?? 0, MAPPED_AROUND), 0))
     if (!ok) throw new WriteError('fenced', this.#fencedMessage(this.foundEpoch(), this.#epoch))
   }
 
@@ -246,9 +257,7 @@ export class Env {
   peek(key: Uint8Array): Uint8Array | undefined {
     this.#mustBeOpen()
     const shared = this.#data.getBinaryFast(key)
-    this.#readBytes += shared?.length ?? 0
-    const enough = this.#seams.readMapBytes ?? limits.logReadMapBytes
-    if (this.#readBytes > enough && this.#renewing === null) this.#renewSoon()
+    this.#mapped(shared?.length ?? 0)
     return shared && new Uint8Array(shared.buffer, shared.byteOffset, shared.length)
   }
   /** A private copy. */

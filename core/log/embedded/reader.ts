@@ -2,8 +2,9 @@
 import { sliceBatch, type RecordBatch } from '../../sdk/batch.ts'
 import { DivergedError, OutOfRangeError, type ReadResult } from '../../sdk/log.ts'
 import type { Clock } from '../../sdk/host.ts'
+import { BufferPool } from '../../sdk/pool.ts'
+import { limits } from '../../limits.ts'
 import type { Env } from './env.ts'
-import { FramePool } from './frame-pool.ts'
 import { CorruptRowError, decodeRow } from './frames.ts'
 import type { RowKey } from './keys.ts'
 import type { Partition } from './partition.ts'
@@ -109,7 +110,7 @@ function collect(p: Partition, env: Env, from: number, maxBytes: number): ReadRe
   return { batches, next, leaderEpoch, ...boundsOf(p) }
 }
 
-const pool = new FramePool()
+const pool = new BufferPool(limits.logReadPoolBytes)
 
 /** The row's private copy and the numbers beside it, in memory that comes back at release. */
 function load(env: Env, k: RowKey, where: string): RecordBatch {

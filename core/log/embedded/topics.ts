@@ -256,7 +256,7 @@ export class Topics {
       while (topic.env.renewing !== null) await topic.env.renewing
       for (const row of p.rows(topic.env, 0)) {
         if (row.baseOffset + row.count > p.logStart || ops.length === limits.logTrimRows || bytes > limits.logTrimBytes) break
-        ops.push({ key: row.key, value: null })
+        ops.push({ key: row.key, value: null, bytes: row.bytes })
         bytes += row.bytes
       }
       if (ops.length === 0) {
