@@ -144,9 +144,13 @@ export class Appender {
   async #gather(): Promise<void> {
     await new Promise<void>((r) => void setImmediate(r))
     if (this.#enough() || this.#closed !== null) return
-    const enough = new AbortController()
-    this.#wake = () => enough.abort()
-    await this.#c.clock.sleep(this.#c.lingerMs, enough.signal).catch(() => {}) // aborted = there is enough
+    await new Promise<void>((resolve) => {
+      const cancel = this.#c.clock.timer(this.#c.lingerMs, resolve)
+      this.#wake = () => {
+        cancel()
+        resolve()
+      }
+    })
     this.#wake = null
   }
   #enough(): boolean {
