@@ -37,12 +37,11 @@ export async function measurePuts(sizes: PutSizes): Promise<Row[]> {
     const bench = new Bench(subject, load)
     const figures: Figures = { batch: [], single: [], noop: [], moto: [] }
     for (let round = 0; round <= sizes.rounds; round++) {
-      // the first round warms up every process and does not count
-      const size = round === 0 ? 0.2 : 1
-      const batch = await bench.batches(Math.ceil(sizes.batches * size))
-      const single = await bench.singles(Math.ceil(sizes.singles * size))
-      const bare = await bench.noop(noop, port, Math.ceil(sizes.singles * size))
-      const peer = moto ? await bench.moto(moto, Math.ceil(sizes.motoBatches * size)) : NaN
+      const batch = await bench.batches(sizes.batches)
+      const single = await bench.singles(sizes.singles)
+      const bare = await bench.noop(noop, port, sizes.singles)
+      const peer = moto ? await bench.moto(moto, sizes.motoBatches) : NaN
+      // the first round warms up every process, the engine's compilers above all, and does not count
       if (round === 0) continue
       figures.batch.push(batch)
       figures.single.push(single)
