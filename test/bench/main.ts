@@ -1,7 +1,6 @@
 /**
  * `npm run bench`: the bars of docs/performance.md, measured. Exit code 1 when one is missed.
- *   --quick             for CI: under four minutes on two cores; fails only where a figure is clearly worse than its bar, or worse than what
- *                       is held of a bar that is not met yet (report.ts)
+ *   --quick             for CI: under four minutes on two cores; fails only where a figure is clearly worse than its bar (report.ts)
  *   --json FILE         also writes every round's figure
  *   --docs              also writes what was found into docs/performance.md
  *   --only puts,drain,backlog,start

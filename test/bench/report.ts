@@ -25,16 +25,13 @@ export function passes(r: Row): boolean {
   return r.sense === 'at most' ? r.value <= r.bar : r.value >= r.bar
 }
 
-/** Bars that are not met yet: the figure that may not be lost meanwhile. A row goes from here when its bar is met. */
-const HELD: Readonly<Record<string, number>> = { 'batch-moto': 3.5, 'single-noop': 0.2 }
 /** A short run on a shared machine swings by a quarter: beyond that it is no noise. */
 const NOISE = 1.25
 
-/** What `--quick` fails on: a figure clearly worse than its bar, or than what is held until the bar is met. */
+/** What `--quick` fails on: a figure clearly worse than its bar. */
 export function fails(r: Row): boolean {
   if (r.bar === null) return false
-  const limit = HELD[r.id] ?? (r.sense === 'at most' ? r.bar * NOISE : r.bar / NOISE)
-  return !(r.sense === 'at most' ? r.value <= limit : r.value >= limit)
+  return !(r.sense === 'at most' ? r.value <= r.bar * NOISE : r.value >= r.bar / NOISE)
 }
 
 const digits = (n: number): string => (n >= 1_000 ? Math.round(n).toLocaleString('en-US') : n >= 100 ? n.toFixed(0) : n.toPrecision(3))
