@@ -26,9 +26,10 @@ export const limits = {
   httpKnownHeads: 256,
   /** The size line of a chunk with its extensions. */
   httpChunkLineBytes: 4 * KiB,
-  /** Bodies are read into memory that is used again: blocks of this size and its doubles, this much kept for later. */
+  /** Bodies are read into memory that is used again: blocks of this size and its doubles, this much kept for later, and this when idle. */
   httpBlockBytes: 4 * KiB,
   httpPoolBytes: 16 * MiB,
+  httpIdlePoolBytes: 2 * MiB,
   /** How often the files of the certificate are read again, and how large each may be. */
   certificateWatchMs: 60_000,
   certificateBytes: MiB,
@@ -51,7 +52,7 @@ export const limits = {
 
   // embedded log (architecture §4)
   logRowBytes: 4 * MiB,
-  /** Small puts of a partition merge for so long. */
+  /** So long a transaction waits at most for writers that are likely to put again. */
   logLingerMs: 2,
   /** Appends waiting for the disk, per stream: beyond it puts get a retriable error. */
   logPendingBytes: 64 * MiB,

@@ -190,6 +190,8 @@ class Door {
       for (const e of this.#shared.reading) e.checkPace(now)
       for (const e of this.exchanges) e.checkAge(now)
       this.http1.sweep()
+      // bodies come in bursts: what the last one needed is not kept for ever
+      if (this.exchanges.size === 0) this.#shared.memory.shrink(limits.httpIdlePoolBytes)
       this.#sweep()
     })
   }
