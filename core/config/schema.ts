@@ -25,7 +25,10 @@ const log = z
       path: path.prefault('./data').meta({ description: 'Folder of the log. One daemon at a time; not on a network file system.' }),
       linger: duration({ min: 0, max: 1_000 })
         .prefault(`${limits.logLingerMs}ms`)
-        .meta({ description: 'The longest that a put waits for others, where writers that were just answered are likely to put again: they share one write to the disk.' }),
+        .meta({
+          description:
+            'The longest that a put waits for others, where writers that were just answered are likely to put again: they share one write to the disk.',
+        }),
     }),
   ])
   .prefault({ type: 'embedded' })
