@@ -23,12 +23,9 @@ const log = z
     z.strictObject({
       type: z.literal('embedded').meta({ description: 'The log inside hydrant: one folder, nothing else to install.' }),
       path: path.prefault('./data').meta({ description: 'Folder of the log. One daemon at a time; not on a network file system.' }),
-      linger: duration({ min: 0, max: 1_000 })
-        .prefault(`${limits.logLingerMs}ms`)
-        .meta({
-          description:
-            'The longest that a put waits for others, where writers that were just answered are likely to put again: they share one write to the disk.',
-        }),
+      linger: duration({ min: 0, max: 1_000 }).prefault(`${limits.logLingerMs}ms`).meta({
+        description: 'How long a put waits at most for others that are likely to come, to share one write to the disk.',
+      }),
     }),
   ])
   .prefault({ type: 'embedded' })
