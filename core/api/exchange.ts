@@ -65,6 +65,8 @@ export class Exchange implements BodyReader {
   #held = 0
   #leaveLine: (() => void) | null = null
   #readingSince = 0
+  /** All of the body is there, and its operation has begun. */
+  #running = false
   #answered = false
   #over = false
 
@@ -145,9 +147,9 @@ export class Exchange implements BodyReader {
 
   /** Called by the sweep: no request stays for ever, in line or at work, whatever its operation does. */
   checkAge(now: number): void {
-    const since = this.#running() ? this.#readingSince : this.#startedAt
+    const since = this.#running ? this.#readingSince : this.#startedAt
     if (this.#answered || now - since <= this.#s.lifeMs) return
-    if (this.#running()) this.#fail(internalFailure(new Error(`${this.#operationName} gave no answer within ${this.#s.lifeMs} ms`)))
+    if (this.#running) this.#fail(internalFailure(new Error(`${this.#operationName} gave no answer within ${this.#s.lifeMs} ms`)))
     else this.#refuse(unavailable('Slow down.'))
   }
 
@@ -162,6 +164,7 @@ export class Exchange implements BodyReader {
       this.#body = body
     }
     if (this.#body === null || this.#body.length !== this.#received) return this.#refuse(shorter(this.#received))
+    this.#running = true
     void this.#run(this.#body)
   }
 
@@ -216,12 +219,8 @@ export class Exchange implements BodyReader {
     this.#s.reading.delete(this)
     this.#leaveLine?.()
     // while its operation runs, the body is still held
-    if (this.#answered || !this.#running()) this.#release()
+    if (this.#answered || !this.#running) this.#release()
     this.#s.ended(this)
-  }
-
-  #running(): boolean {
-    return this.#body !== null && this.#received === this.#body.length
   }
 
   #release(): void {
