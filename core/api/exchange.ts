@@ -46,6 +46,8 @@ export interface Shared {
 }
 
 const JSON_TYPE = 'application/x-amz-json-1.1'
+/** Of a body whose length is not known. */
+const BLOCK = 16 * 1024
 
 /** One request and its answer: head → admitted → body → authenticated → operation → answer. */
 export class Exchange implements BodyReader {
@@ -58,8 +60,10 @@ export class Exchange implements BodyReader {
   #admitted: Admitted | undefined
   /** As long as the body; null until it is asked for, and after it was answered. */
   #body: Buffer<ArrayBuffer> | null = null
-  /** The body of a client that did not say its length. */
-  #chunks: Buffer[] | null = null
+  /** The body of a client that did not say its length: whole blocks, and one that is being filled. */
+  #chunks: Uint8Array[] | null = null
+  /** Bytes that are free in the last of them. */
+  #room = 0
   #received = 0
   /** Bytes taken from the budget. */
   #held = 0
@@ -133,9 +137,20 @@ export class Exchange implements BodyReader {
       this.#body.set(bytes, this.#received)
     } else if (this.#chunks !== null) {
       if (this.#received + bytes.length > this.#s.bodyBytes) return this.#refuse(tooLarge(this.#s.bodyBytes))
-      this.#chunks.push(Buffer.from(bytes))
+      this.#append(this.#chunks, bytes)
     } else return
     this.#received += bytes.length
+  }
+
+  /** Copies into blocks: as an object of its own a chunk of one byte would cost a hundred. */
+  #append(chunks: Uint8Array[], bytes: Uint8Array): void {
+    for (let from = 0; from < bytes.length;) {
+      if (this.#room === 0) chunks.push(Buffer.allocUnsafeSlow((this.#room = BLOCK)))
+      const n = Math.min(this.#room, bytes.length - from)
+      chunks[chunks.length - 1]?.set(bytes.subarray(from, from + n), BLOCK - this.#room)
+      this.#room -= n
+      from += n
+    }
   }
 
   /** Called by the sweep: ends a body that comes too slowly. */
@@ -159,7 +174,10 @@ export class Exchange implements BodyReader {
     if (this.#chunks !== null) {
       const body = Buffer.from(this.#s.memory.take(this.#received), 0, this.#received)
       let at = 0
-      for (const c of this.#chunks) at += c.copy(body, at)
+      for (const c of this.#chunks) {
+        body.set(c.subarray(0, this.#received - at), at)
+        at += c.length
+      }
       this.#chunks = null
       this.#body = body
     }
