@@ -24,14 +24,9 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 /** What every AWS client sends. */
 const USUAL_LINE = 'POST / HTTP/1.1'
 
-/** Names that were seen, each with its colon: few, again and again. */
-const known = new Set<string>()
 /** The name with its colon, as a string of its own: a slice would keep the whole head alive. Null: no name. */
 function nameOf(raw: string): string | null {
-  if (!TOKEN.test(raw)) return null
-  const own = Buffer.from(`${raw}:`, 'latin1').toString('latin1')
-  if (known.size < limits.httpKnownNames) known.add(own)
-  return own
+  return TOKEN.test(raw) ? Buffer.from(`${raw}:`, 'latin1').toString('latin1') : null
 }
 
 /** What the fields say of the framing, gathered line by line. */
@@ -45,7 +40,7 @@ interface Framing {
 /**
  * Reads a head without its empty line, one character a byte. Strict where two readers could disagree about where a request ends
  * (RFC 9112 §2.2, §5, §6.3, §11.2): no folded lines, no space before a colon, one Content-Length of digits only, no Content-Length
- * beside a Transfer-Encoding, no encoding but `chunked`, and that only in HTTP/1.1.
+ * beside a Transfer-Encoding, no encoding but `chunked`, and that only in HTTP/1.1, which must name its Host (§3.2).
  */
 export function parseHead(text: string, last: HeadNames): Head | HeadFault {
   if (!TEXT.test(text)) return 'malformed'
@@ -115,6 +110,7 @@ function once(f: Framing, which: 'length' | 'encoding' | 'expect', value: string
 
 function framed(f: Framing, names: HeadNames, values: readonly string[], line: RegExpExecArray | null): Head | HeadFault {
   const http11 = line?.[3] !== '0'
+  if (http11 && names.at.host === names.names.length) return 'malformed'
   let length: number | null = 0
   if (f.encoding !== null) {
     if (f.length !== null || !http11 || f.encoding.toLowerCase() !== 'chunked') return 'malformed'
