@@ -21,9 +21,9 @@ export const limits = {
   httpEndMs: 2_000,
   /** Fields of a head, as many as nghttp2 takes. */
   httpHeaderFields: 128,
-  /** Names of fields that were seen, and sequences of them, kept for the next request. */
-  httpKnownNames: 256,
+  /** Sequences of names of fields that were seen, kept for the next request, and how long one of them may be. */
   httpKnownHeads: 256,
+  httpKnownHeadBytes: 4 * KiB,
   /** The size line of a chunk with its extensions. */
   httpChunkLineBytes: 4 * KiB,
   /** Bodies are read into memory that is used again: blocks of this size and its doubles, this much kept for later, and this when idle. */

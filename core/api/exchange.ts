@@ -46,6 +46,8 @@ export interface Shared {
 }
 
 const JSON_TYPE = 'application/x-amz-json-1.1'
+/** Of a body whose length is not known. */
+const BLOCK = 16 * 1024
 
 /** One request and its answer: head → admitted → body → authenticated → operation → answer. */
 export class Exchange implements BodyReader {
@@ -58,13 +60,17 @@ export class Exchange implements BodyReader {
   #admitted: Admitted | undefined
   /** As long as the body; null until it is asked for, and after it was answered. */
   #body: Buffer<ArrayBuffer> | null = null
-  /** The body of a client that did not say its length. */
-  #chunks: Buffer[] | null = null
+  /** The body of a client that did not say its length: whole blocks, and one that is being filled. */
+  #chunks: Uint8Array[] | null = null
+  /** Bytes that are free in the last of them. */
+  #room = 0
   #received = 0
   /** Bytes taken from the budget. */
   #held = 0
   #leaveLine: (() => void) | null = null
   #readingSince = 0
+  /** All of the body is there, and its operation has begun. */
+  #running = false
   #answered = false
   #over = false
 
@@ -131,9 +137,20 @@ export class Exchange implements BodyReader {
       this.#body.set(bytes, this.#received)
     } else if (this.#chunks !== null) {
       if (this.#received + bytes.length > this.#s.bodyBytes) return this.#refuse(tooLarge(this.#s.bodyBytes))
-      this.#chunks.push(Buffer.from(bytes))
+      this.#append(this.#chunks, bytes)
     } else return
     this.#received += bytes.length
+  }
+
+  /** Copies into blocks: as an object of its own a chunk of one byte would cost a hundred. */
+  #append(chunks: Uint8Array[], bytes: Uint8Array): void {
+    for (let from = 0; from < bytes.length;) {
+      if (this.#room === 0) chunks.push(Buffer.allocUnsafeSlow((this.#room = BLOCK)))
+      const n = Math.min(this.#room, bytes.length - from)
+      chunks[chunks.length - 1]?.set(bytes.subarray(from, from + n), BLOCK - this.#room)
+      this.#room -= n
+      from += n
+    }
   }
 
   /** Called by the sweep: ends a body that comes too slowly. */
@@ -145,9 +162,9 @@ export class Exchange implements BodyReader {
 
   /** Called by the sweep: no request stays for ever, in line or at work, whatever its operation does. */
   checkAge(now: number): void {
-    const since = this.#running() ? this.#readingSince : this.#startedAt
+    const since = this.#running ? this.#readingSince : this.#startedAt
     if (this.#answered || now - since <= this.#s.lifeMs) return
-    if (this.#running()) this.#fail(internalFailure(new Error(`${this.#operationName} gave no answer within ${this.#s.lifeMs} ms`)))
+    if (this.#running) this.#fail(internalFailure(new Error(`${this.#operationName} gave no answer within ${this.#s.lifeMs} ms`)))
     else this.#refuse(unavailable('Slow down.'))
   }
 
@@ -157,11 +174,15 @@ export class Exchange implements BodyReader {
     if (this.#chunks !== null) {
       const body = Buffer.from(this.#s.memory.take(this.#received), 0, this.#received)
       let at = 0
-      for (const c of this.#chunks) at += c.copy(body, at)
+      for (const c of this.#chunks) {
+        body.set(c.subarray(0, this.#received - at), at)
+        at += c.length
+      }
       this.#chunks = null
       this.#body = body
     }
     if (this.#body === null || this.#body.length !== this.#received) return this.#refuse(shorter(this.#received))
+    this.#running = true
     void this.#run(this.#body)
   }
 
@@ -216,12 +237,8 @@ export class Exchange implements BodyReader {
     this.#s.reading.delete(this)
     this.#leaveLine?.()
     // while its operation runs, the body is still held
-    if (this.#answered || !this.#running()) this.#release()
+    if (this.#answered || !this.#running) this.#release()
     this.#s.ended(this)
-  }
-
-  #running(): boolean {
-    return this.#body !== null && this.#received === this.#body.length
   }
 
   #release(): void {

@@ -30,6 +30,8 @@ export interface HeadNames {
   readonly at: Readonly<Record<Field, number>>
   /** No name came twice, and none is a pseudo header of HTTP/2. */
   readonly plain: boolean
+  /** Characters of all of them. */
+  readonly bytes: number
 }
 
 const seen = new Map<string, HeadNames>()
@@ -41,7 +43,8 @@ export function headNames(raw: readonly string[]): HeadNames {
   if (known !== undefined) return known
   const names = raw.map((r) => r.slice(0, -1).toLowerCase())
   const plain = new Set(names).size === names.length && !names.some((n) => n.startsWith(':'))
-  const made = { raw, names, at: placesOf(names), plain }
+  const made = { raw, names, at: placesOf(names), plain, bytes: key.length }
+  if (made.bytes > limits.httpKnownHeadBytes) return made
   if (seen.size >= limits.httpKnownHeads) seen.clear()
   seen.set(key, made)
   return made

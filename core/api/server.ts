@@ -109,7 +109,7 @@ class Door {
   readonly sockets = new Set<Duplex>()
   readonly exchanges = new Set<Exchange>()
   readonly http1: Http1Door
-  readonly http2: Server
+  readonly #http2: Server
   readonly #shared: Shared
   readonly #host: Host
   readonly #sweepMs: number
@@ -144,7 +144,7 @@ class Door {
     const begin = (wire: Wire): Exchange => this.#begin(wire)
     const { newRequestId } = this.#shared
     this.http1 = new Http1Door({ now: () => this.#now, date: () => this.#dateNow(), newRequestId, begin, bounds })
-    this.http2 = http2Server(bounds.httpIdleMs, begin)
+    this.#http2 = http2Server(bounds.httpIdleMs, begin)
     this.#sweep()
   }
 
@@ -157,6 +157,12 @@ class Door {
   track(socket: Duplex): void {
     this.sockets.add(socket)
     socket.once('close', () => this.sockets.delete(socket))
+  }
+
+  serveHttp2(socket: Socket): void {
+    // Node's session waits for the close of its connection, and only HTTP/1.1 has anything to say to a client that has said its last word
+    socket.allowHalfOpen = false
+    this.#http2.emit('connection', socket)
   }
 
   drain(deadline: AbortSignal): Promise<void> {
@@ -221,7 +227,7 @@ function secureServer(door: Door, files: Pem, bounds: HttpLimits): Server {
   server.on('connection', (socket: Socket) => door.track(socket))
   server.on('secureConnection', (socket) => {
     door.track(socket)
-    if (socket.alpnProtocol === 'h2') door.http2.emit('connection', socket)
+    if (socket.alpnProtocol === 'h2') door.serveHttp2(socket)
     else door.http1.serve(socket, null)
   })
   server.on('tlsClientError', (_err, socket) => socket.destroy())
@@ -235,7 +241,7 @@ function plainServer(door: Door, bounds: HttpLimits): Server {
     sniff(socket, bounds, (isHttp2, seen) => {
       if (!isHttp2) return door.http1.serve(socket, seen)
       socket.unshift(seen)
-      door.http2.emit('connection', socket)
+      door.serveHttp2(socket)
     })
   })
 }

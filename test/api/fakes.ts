@@ -10,6 +10,10 @@ import { realHost } from '../../core/host/host.ts'
 import { valueOf } from '../../core/sdk/batch.ts'
 import type { Logger } from '../../core/sdk/sink.ts'
 import { eventBus, type HydrantEvent } from '../../core/telemetry/events.ts'
+import { poisonPools } from '../harness/poison.ts'
+
+// whoever reads a body that was given back answers nonsense
+poisonPools()
 
 export const ACCOUNT = '000000000000'
 export const REGION = 'us-east-1'

@@ -336,6 +336,24 @@ describe('puts', () => {
     expect(new Set(ids).size).toBe(3)
     expect(r.ingest.values.get('a')?.map((v) => Buffer.from(v).toString())).toEqual(['hello\n', '', 'hello\n'])
   })
+  test('the ids of a batch are those that its records would have alone, over every carry', async () => {
+    await create()
+    let baseOffset = 0
+    r.ingest.put = (name) => Promise.resolve({ topicId: `topic-${name}`, shard: 0, baseOffset, appendTimeMs: 0 })
+    const COUNT = 40
+    const many = { Records: Array.from({ length: COUNT }, () => ({ Data: '' })) }
+    const last = Number.MAX_SAFE_INTEGER - COUNT
+    for (const at of [0, 9, 35, 1_295, 36 ** 3 - 1, 36 ** 5 - 1, 36 ** 9 - 1, last]) {
+      const from = Math.max(0, at - COUNT / 2)
+      baseOffset = from
+      const ids = ((await call('PutRecordBatch', many)).body['RequestResponses'] as { RecordId: string }[]).map((x) => x.RecordId)
+      expect(new Set(ids).size).toBe(COUNT)
+      for (const i of [0, COUNT / 2 - 1, COUNT / 2, COUNT / 2 + 1, COUNT - 1]) {
+        baseOffset = from + i
+        expect(ids[i]).toBe((await call('PutRecord', record)).body['RecordId'])
+      }
+    }
+  })
   test('no stream, a stream that is not active', async () => {
     const none = [400, 'ResourceNotFoundException', `Firehose a under account ${ACCOUNT} not found.`]
     expect(refused(await call('PutRecord', record))).toEqual(none)

@@ -8,6 +8,10 @@ import { openWith, type EmbeddedLog, type EmbeddedLogOptions } from '../../core/
 import type { Seams } from '../../core/log/embedded/env.ts'
 import type { Host } from '../../core/sdk/host.ts'
 import type { HydrantEvent } from '../../core/telemetry/events.ts'
+import { poisonPools } from '../harness/poison.ts'
+
+// a row that lmdb had not copied when it was given back would be read as a corrupt one
+poisonPools()
 
 export function folder(): string {
   const path = mkdtempSync(join(tmpdir(), 'hydrant-log-'))

@@ -3,6 +3,9 @@ import { limits } from '../../limits.ts'
 const CR = 0x0d
 const LF = 0x0a
 const SEMICOLON = 0x3b
+const COLON = 0x3a
+const TAB = 0x09
+const DEL = 0x7f
 
 type Place =
   | 'size'
@@ -12,6 +15,7 @@ type Place =
   | 'data-cr'
   | 'data-lf'
   | 'trailer'
+  | 'trailer-name'
   | 'trailer-line'
   | 'trailer-lf'
   | 'last-lf'
@@ -19,7 +23,8 @@ type Place =
 
 /**
  * A body in chunks (RFC 9112 §7.1), byte by byte where it is not data. Extensions and trailer fields are read and forgotten; both are
- * bounded. A bare LF ends no line: it is where two readers would disagree.
+ * bounded. A bare LF ends no line, a trailer field begins with a name, and no control character stands anywhere: it is where two readers
+ * would disagree.
  */
 export class ChunkReader {
   #place: Place = 'size'
@@ -57,7 +62,7 @@ export class ChunkReader {
       case 'size':
         return this.#size(c)
       case 'extension':
-        return c === CR ? this.#go('size-lf') : c !== LF && ++this.#digits <= limits.httpChunkLineBytes
+        return c === CR ? this.#go('size-lf') : isText(c) && ++this.#digits <= limits.httpChunkLineBytes
       case 'size-lf':
         this.#digits = 0
         return c === LF && this.#go(this.#left === 0 ? 'trailer' : 'data')
@@ -66,9 +71,11 @@ export class ChunkReader {
       case 'data-lf':
         return c === LF && this.#go('size')
       case 'trailer':
-        return c === CR ? this.#go('last-lf') : c !== LF && this.#go('trailer-line')
+        return c === CR ? this.#go('last-lf') : isToken(c) && this.#go('trailer-name')
+      case 'trailer-name':
+        return c === COLON ? this.#go('trailer-line') : isToken(c) && ++this.#digits <= limits.httpHeaderBytes
       case 'trailer-line':
-        return c === CR ? this.#go('trailer-lf') : c !== LF && ++this.#digits <= limits.httpHeaderBytes
+        return c === CR ? this.#go('trailer-lf') : isText(c) && ++this.#digits <= limits.httpHeaderBytes
       case 'trailer-lf':
         return c === LF && this.#go('trailer')
       case 'last-lf':
@@ -100,3 +107,8 @@ function hex(c: number): number {
   if (c >= 0x41 && c <= 0x46) return c - 0x37
   return c >= 0x61 && c <= 0x66 ? c - 0x57 : -1
 }
+
+const isText = (c: number): boolean => (c >= 0x20 && c !== DEL) || c === TAB
+const TOKEN = new Uint8Array(256)
+for (const c of Buffer.from("!#$%&'*+-.^_`|~0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz")) TOKEN[c] = 1
+const isToken = (c: number): boolean => TOKEN[c] === 1

@@ -19,19 +19,17 @@ export type HeadFault = 'malformed' | 'too-many-fields'
 
 /** Visible characters, spaces, tabs and obs-text between CRLFs: no control character, no bare CR or LF, no empty line. */
 const TEXT = /^[\t\x20-\x7e\x80-\xff]+(?:\r\n[\t\x20-\x7e\x80-\xff]+)*$/
-const REQUEST_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) ([\x21-\x7e\x80-\xff]+) HTTP\/1\.([01])$/
+/** The target is a path, * or a whole URL (RFC 9112 §3.2); the fourth form is that of CONNECT. */
+const REQUEST_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) (\/[\x21-\x7e]*|\*|[A-Za-z]+:\/\/[\x21-\x7e]+) HTTP\/1\.([01])$/
+/** Readers disagree whether such a one is known. */
+const ENCODING_WITH_TAB = /\r\ntransfer-encoding:[^\r]*\t/i
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 /** What every AWS client sends. */
 const USUAL_LINE = 'POST / HTTP/1.1'
 
-/** Names that were seen, each with its colon: few, again and again. */
-const known = new Set<string>()
 /** The name with its colon, as a string of its own: a slice would keep the whole head alive. Null: no name. */
 function nameOf(raw: string): string | null {
-  if (!TOKEN.test(raw)) return null
-  const own = Buffer.from(`${raw}:`, 'latin1').toString('latin1')
-  if (known.size < limits.httpKnownNames) known.add(own)
-  return own
+  return TOKEN.test(raw) ? Buffer.from(`${raw}:`, 'latin1').toString('latin1') : null
 }
 
 /** What the fields say of the framing, gathered line by line. */
@@ -45,7 +43,7 @@ interface Framing {
 /**
  * Reads a head without its empty line, one character a byte. Strict where two readers could disagree about where a request ends
  * (RFC 9112 §2.2, §5, §6.3, §11.2): no folded lines, no space before a colon, one Content-Length of digits only, no Content-Length
- * beside a Transfer-Encoding, no encoding but `chunked`, and that only in HTTP/1.1.
+ * beside a Transfer-Encoding, no encoding but `chunked`, and that only in HTTP/1.1, which must name its Host (§3.2).
  */
 export function parseHead(text: string, last: HeadNames): Head | HeadFault {
   if (!TEXT.test(text)) return 'malformed'
@@ -76,6 +74,7 @@ export function parseHead(text: string, last: HeadNames): Head | HeadFault {
     values.push(value)
   }
   const names = other === null && values.length === last.raw.length ? last : headNames(other ?? last.raw.slice(0, values.length))
+  if (framing.encoding !== null && ENCODING_WITH_TAB.test(text)) return 'malformed'
   return framed(framing, names, values, line)
 }
 
@@ -115,6 +114,7 @@ function once(f: Framing, which: 'length' | 'encoding' | 'expect', value: string
 
 function framed(f: Framing, names: HeadNames, values: readonly string[], line: RegExpExecArray | null): Head | HeadFault {
   const http11 = line?.[3] !== '0'
+  if (http11 && names.at.host === names.names.length) return 'malformed'
   let length: number | null = 0
   if (f.encoding !== null) {
     if (f.length !== null || !http11 || f.encoding.toLowerCase() !== 'chunked') return 'malformed'

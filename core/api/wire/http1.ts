@@ -53,6 +53,7 @@ const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n'
 const TYPE = 'Content-Type: application/x-amz-json-1.1\r\n'
 /** Below it a body is read with what comes before it and copied. */
 const LEAST_DIRECT = 8_192
+const NO_NAMES = headNames([])
 
 /**
  * The server's side of one HTTP/1.1 connection (RFC 9112): one request at a time, pipelined ones wait in the socket. Our own because the
@@ -68,7 +69,7 @@ export class Http1 implements Wire {
   #since: number
   #head: Head | null = null
   /** Of this request, and most likely of the next one. */
-  #names: HeadNames = headNames([])
+  #names: HeadNames = NO_NAMES
   #reader: BodyReader | null = null
   /** The request was answered before its body was complete. */
   #refused = false
@@ -223,7 +224,7 @@ export class Http1 implements Wire {
     this.#answer = 'writing'
     // a client that was not told to go on may send its body or not: only the end of the connection is clear to both
     const unasked = this.#phase === 'waiting' && this.#head?.expects === true
-    this.#close ||= a.close || unasked || this.#ended
+    this.#close ||= a.close || unasked || this.#nothingComes()
     this.#refused = this.#phase !== 'answering'
     if (this.#phase === 'waiting') this.#enter('body')
     this.#write(a, this.#head?.method === 'HEAD')
@@ -261,14 +262,21 @@ export class Http1 implements Wire {
     this.#head = null
     this.#chunks = null
     this.#answer = 'none'
-    if (this.#ended) return this.#end()
+    if (this.#names.bytes > limits.httpKnownHeadBytes) this.#names = NO_NAMES
+    if (this.#nothingComes()) return this.#end()
     this.#enter('idle')
   }
   /** Takes what was kept, now that something has changed. */
   #again(): void {
     if (this.#kept === null || this.#phase === 'waiting' || this.#phase === 'answering') return
+    const ended = this.#ended
+    this.#ended = false // not before all of this is taken
     this.feed(new Uint8Array(0))
-    if (this.#kept === null && this.#phase !== 'over') this.#pipe.resume()
+    this.#ended = ended
+    // what feed keeps of anything but a head, it has paused for
+    if (this.#kept !== null && this.#phase !== 'head') return
+    if (this.#phase !== 'over') this.#pipe.resume()
+    if (this.#ended) this.#endedWithin()
   }
   #enter(phase: Phase): void {
     this.#phase = phase
@@ -296,11 +304,20 @@ export class Http1 implements Wire {
   /** The client sends no more. */
   ended(): void {
     this.#ended = true
+    if (this.#kept === null || this.#phase === 'head') this.#endedWithin()
+  }
+  /** Nothing is kept that could be taken later. */
+  #endedWithin(): void {
     if (this.#phase === 'idle') return this.#end()
-    if (this.#phase === 'ending') return this.destroy()
-    if (this.#phase === 'answering' || this.#phase === 'over') return
+    if (this.#phase === 'waiting' && this.#chunks === null && this.#left === 0) return
+    // the last answer may still be on its way: the connection closes behind it
+    if (this.#phase === 'answering' || this.#phase === 'ending' || this.#phase === 'over') return
     this.#loseReader()
     this.#refuse(malformed(), 0)
+  }
+  /** All that the client has sent is taken. */
+  #nothingComes(): boolean {
+    return this.#ended && this.#kept === null
   }
   /** The connection is closed. */
   closed(): void {

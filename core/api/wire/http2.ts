@@ -22,7 +22,11 @@ export function http2Server(idleMs: number, begin: (wire: Wire) => BodyReader): 
   server.on('checkContinue', (req: http2.Http2ServerRequest, res: http2.Http2ServerResponse) => handle(req, res, () => res.writeContinue()))
   server.on('session', (session: http2.ServerHttp2Session) => {
     session.setLocalWindowSize(8 << 20)
-    session.setTimeout(idleMs, () => session.close())
+    // a client that does not read its answers holds its streams open: after the second silence they end with the connection
+    session.setTimeout(idleMs, () => {
+      session.close()
+      session.setTimeout(idleMs, () => session.destroy())
+    })
     session.on('error', () => session.destroy())
   })
   server.on('sessionError', () => {}) // the session is gone already; a peer's mistake is no event of ours

@@ -1,5 +1,6 @@
 import { Socket, type SocketConstructorOpts } from 'node:net'
 import type { Duplex } from 'node:stream'
+import { TLSSocket } from 'node:tls'
 import { Http1, type Http1Shared, type Pipe } from './http1.ts'
 
 /** Bytes read at once where they may be anything. All connections share the memory: what is read is taken, or copied, before the next read. */
@@ -8,8 +9,8 @@ const READ_BYTES = 64 * 1024
 /**
  * Serves HTTP/1.1 on connections. Node reads every 64 KiB of a socket into new memory, and that memory drives the garbage collector;
  * `onread` (documented for sockets that connect) lets it read into ours: into one shared block, or, where nothing but a body can come, right into
- * the body. An accepted socket gets it by being made again around its handle. Where that is not possible, which is so inside TLS, bytes
- * are taken as they come: the same, slower.
+ * the body. An accepted socket gets it by being made again around its handle. Where that is not possible, bytes are taken as they come: the
+ * same, slower. So inside TLS, whose handle calls back into its own kind of socket (a renegotiation would throw there).
  */
 export class Http1Door {
   readonly #shared: Http1Shared
@@ -22,6 +23,7 @@ export class Http1Door {
 
   /** `seen` = what was read of it already. Nobody else may touch the socket afterwards. */
   serve(socket: Socket, seen: Buffer | null): void {
+    if (socket.destroyed) return
     const handle = handleOf(socket)
     if (handle === null) this.#byEvents(socket, seen)
     else this.#byMemory(socket, handle, seen)
@@ -50,8 +52,8 @@ export class Http1Door {
     // the server counts the socket that it accepted
     socket.once('close', () => accepted.destroy())
     connection = this.#connection(socket)
+    socket.resume() // before the first bytes: they may ask for a pause
     if (seen !== null) connection.feed(seen)
-    socket.resume()
   }
 
   #connection(socket: Duplex): Http1 {
@@ -90,6 +92,7 @@ function pipeOf(socket: Duplex): Pipe {
 
 /** The handle of an accepted socket, taken away from it; null where it cannot be had. */
 function handleOf(socket: Socket): object | null {
+  if (socket instanceof TLSSocket) return null
   const inside = socket as unknown as { _handle?: { useUserBuffer?: unknown } | null }
   const { _handle: handle } = inside
   if (handle === null || handle === undefined || typeof handle.useUserBuffer !== 'function') return null

@@ -65,6 +65,7 @@ export class Appender {
   #closed: AppendError | null = null
   /** One listener for all puts of a signal: those of an API come a thousand to one. */
   readonly #watched = new Map<AbortSignal, () => void>()
+  #mostSignals = SIGNALS
 
   constructor(c: AppenderContext) {
     this.#c = c
@@ -84,9 +85,11 @@ export class Appender {
   }
 
   #watch(signal: AbortSignal): void {
-    if (this.#watched.size >= SIGNALS) {
+    if (this.#watched.size >= this.#mostSignals) {
       const waiting = new Set(this.#queue.map((p) => p.signal))
       for (const s of this.#watched.keys()) if (!waiting.has(s)) this.#unwatch(s)
+      // where all of them are waited for, the next look comes after as many again
+      this.#mostSignals = Math.max(SIGNALS, this.#watched.size * 2)
     }
     const onAbort = (): void => this.#takeBack(signal)
     this.#watched.set(signal, onAbort)
