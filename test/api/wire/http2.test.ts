@@ -59,16 +59,22 @@ describe('a client that goes away leaves nothing behind', () => {
     socket.destroy()
     await nothingLeft()
   })
-  test('the connection is lost', async () => {
-    await open({ limits: { httpBodyBytes: LENGTH, httpInFlightBytes: LENGTH } })
-    const socket = connect(port(), '127.0.0.1')
-    const client = h2(r.url, { createConnection: () => socket })
-    begin(client, 10)
-    await expect.poll(() => r.door.inFlight()).toBe(1)
-    const closed = once(socket, 'close')
-    socket.end() // as a process that dies
-    await closed
-    await nothingLeft()
+  test.each(['clear', 'TLS'])('the connection is lost: %s', async (how) => {
+    const files = selfSigned()
+    const bounds = { httpBodyBytes: LENGTH, httpInFlightBytes: LENGTH, httpConnections: 2 }
+    await open({ limits: bounds, ...(how === 'TLS' ? { tls: files } : {}) })
+    for (let i = 0; i < 4; i++) {
+      const to = { host: '127.0.0.1', port: port() }
+      const socket = how === 'TLS' ? connectTls({ ...to, ca: files.cert, ALPNProtocols: ['h2'] }) : connect(to)
+      sockets.push(socket)
+      const client = h2(r.url, { createConnection: () => socket })
+      begin(client, 10)
+      await expect.poll(() => r.door.inFlight()).toBe(1)
+      const closed = once(socket, 'close')
+      socket.end() // as a process that dies
+      await closed
+      await expect.poll(() => r.door.inFlight()).toBe(0)
+    }
   })
 })
 
