@@ -88,8 +88,12 @@ export class Exchange implements BodyReader {
       const bytes = length ?? this.#s.bodyBytes
       const leave = this.#s.budget.take(bytes, () => {
         this.#held = bytes
-        if (this.#over || this.#answered) this.#release()
-        else this.#read(length)
+        if (this.#over || this.#answered) return this.#release()
+        try {
+          this.#read(length)
+        } catch (e) {
+          this.#refuse(e) // the caller may be another exchange, which gives back what it held
+        }
       })
       this.#leaveLine = leave
     } catch (e) {

@@ -21,8 +21,8 @@ export type HeadFault = 'malformed' | 'too-many-fields'
 const TEXT = /^[\t\x20-\x7e\x80-\xff]+(?:\r\n[\t\x20-\x7e\x80-\xff]+)*$/
 /** The target is a path, * or a whole URL (RFC 9112 §3.2); the fourth form is that of CONNECT. */
 const REQUEST_LINE = /^([!#$%&'*+\-.^_`|~0-9A-Za-z]+) (\/[\x21-\x7e]*|\*|[A-Za-z]+:\/\/[\x21-\x7e]+) HTTP\/1\.([01])$/
-/** Readers disagree whether such a one is known. */
-const ENCODING_WITH_TAB = /\r\ntransfer-encoding:[^\r]*\t/i
+/** Readers disagree whether such a value is understood. */
+const FRAMING_WITH_TAB = /\r\n(?:transfer-encoding|content-length):[^\r]*\t/i
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/
 /** What every AWS client sends. */
 const USUAL_LINE = 'POST / HTTP/1.1'
@@ -74,7 +74,7 @@ export function parseHead(text: string, last: HeadNames): Head | HeadFault {
     values.push(value)
   }
   const names = other === null && values.length === last.raw.length ? last : headNames(other ?? last.raw.slice(0, values.length))
-  if (framing.encoding !== null && ENCODING_WITH_TAB.test(text)) return 'malformed'
+  if (text.includes('\t') && FRAMING_WITH_TAB.test(text)) return 'malformed'
   return framed(framing, names, values, line)
 }
 

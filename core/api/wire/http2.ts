@@ -69,8 +69,13 @@ class Http2Wire implements Wire {
     reader.start()
   }
 
+  /** The stream is gone, and its `close` is about to be told: Node throws where one writes to it now. */
+  #lost(): boolean {
+    return this.#res.stream.destroyed
+  }
+
   receive(): void {
-    if (this.#reader === null || this.#received) return
+    if (this.#reader === null || this.#received || this.#lost()) return
     this.#received = true
     this.#proceed?.()
     this.#req.on('data', (chunk: Buffer) => {
@@ -83,7 +88,7 @@ class Http2Wire implements Wire {
 
   answer(a: Answer): void {
     const res = this.#res
-    if (this.#answered || this.#reader === null || res.headersSent) return
+    if (this.#answered || this.#reader === null || res.headersSent || this.#lost()) return
     this.#answered = true
     const headers: Record<string, string | number> = {
       'x-amzn-RequestId': a.requestId,

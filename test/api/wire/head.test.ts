@@ -116,6 +116,8 @@ describe('what is none', () => {
     ['an encoding with an invisible end', `${HOST}\r\nTransfer-Encoding: chunked\x0b`],
     ['an encoding and a tab', `${HOST}\r\nTransfer-Encoding: chunked\t`],
     ['a tab and an encoding', `${HOST}\r\nTransfer-Encoding:\tchunked`],
+    ['a length and a tab', `${HOST}\r\nContent-Length: 3\t`],
+    ['a tab and a length', `${HOST}\r\nContent-Length:\t3`],
     ['two expectations', `${HOST}\r\nExpect: 100-continue\r\nExpect: 100-continue`],
   ])('%s', (_, rest) => {
     expect(parseHead(`${LINE}\r\n${rest}`, none)).toBe('malformed')

@@ -9,11 +9,18 @@ import { closeAll, h2, open, port, put, putBody, r, rawPut, sockets, TARGET } fr
 afterEach(closeAll)
 
 const LENGTH = 9_000
-function begin(client: ClientHttp2Session, bytes: number): ClientHttp2Stream {
+function begin(client: ClientHttp2Session, bytes: number, fields: Record<string, string> = {}): ClientHttp2Stream {
   const type = 'application/x-amz-json-1.1'
-  const req = client.request({ ':method': 'POST', ':path': '/', 'content-type': type, 'content-length': String(LENGTH), ...TARGET })
+  const req = client.request({
+    ':method': 'POST',
+    ':path': '/',
+    'content-type': type,
+    'content-length': String(LENGTH),
+    ...TARGET,
+    ...fields,
+  })
   req.on('error', () => {})
-  req.write(Buffer.alloc(bytes, ' '))
+  if (bytes > 0) req.write(Buffer.alloc(bytes, ' '))
   return req
 }
 /** The exchange is over, and the only place for a body is free again. */
@@ -39,16 +46,35 @@ describe('a client that goes away leaves nothing behind', () => {
       await nothingLeft()
     }
   })
-  test('the connection is lost', async () => {
+  test('with a second request that waits to be asked for its body, in line behind the first', async () => {
     await open({ limits: { httpBodyBytes: LENGTH, httpInFlightBytes: LENGTH } })
     const socket = connect(port(), '127.0.0.1')
     const client = h2(r.url, { createConnection: () => socket })
     begin(client, 10)
     await expect.poll(() => r.door.inFlight()).toBe(1)
-    const closed = once(socket, 'close')
-    socket.end() // as a process that dies
-    await closed
+    for (let i = 2; i < 5; i++) {
+      begin(client, 0, { expect: '100-continue' })
+      await expect.poll(() => r.door.inFlight()).toBe(i)
+    }
+    socket.destroy()
     await nothingLeft()
+  })
+  test.each(['clear', 'TLS'])('the connection is lost: %s', async (how) => {
+    const files = selfSigned()
+    const bounds = { httpBodyBytes: LENGTH, httpInFlightBytes: LENGTH, httpConnections: 2 }
+    await open({ limits: bounds, ...(how === 'TLS' ? { tls: files } : {}) })
+    for (let i = 0; i < 4; i++) {
+      const to = { host: '127.0.0.1', port: port() }
+      const socket = how === 'TLS' ? connectTls({ ...to, ca: files.cert, ALPNProtocols: ['h2'] }) : connect(to)
+      sockets.push(socket)
+      const client = h2(r.url, { createConnection: () => socket })
+      begin(client, 10)
+      await expect.poll(() => r.door.inFlight()).toBe(1)
+      const closed = once(socket, 'close')
+      socket.end() // as a process that dies
+      await closed
+      await expect.poll(() => r.door.inFlight()).toBe(0)
+    }
   })
 })
 
