@@ -19,7 +19,7 @@ interface Write {
 /** An appender whose disk and clock are in the hands of the test. */
 class Bench {
   readonly writes: Write[] = []
-  /** Ends of the sleeps that are under way. */
+  /** Ends of the waits that are under way. */
   readonly sleeping: (() => void)[] = []
   slept = 0
   readonly poison = { reason: null as string | null, set: (_: string, reason: string): void => void (this.poison.reason ??= reason) }
@@ -31,18 +31,16 @@ class Bench {
         const rows = ops.flatMap((o) => (o.value !== null && o.value.length > 8 ? [o.value] : []))
         this.writes.push({ rows, done: (e) => (e ? reject(e) : resolve()) })
       })
-    const sleep = (_: number, signal?: AbortSignal): Promise<void> => {
+    const timer = (_: number, fn: () => void): (() => void) => {
       this.slept++
-      return new Promise((resolve, reject) => {
-        this.sleeping.push(resolve)
-        signal?.addEventListener('abort', () => reject(new Error('woken')), { once: true })
-      })
+      this.sleeping.push(fn)
+      return () => void this.sleeping.splice(this.sleeping.indexOf(fn), 1)
     }
     this.appender = new Appender({
       stream: 's',
       env: { write },
       epoch: 1,
-      clock: { now: () => 1, monotonic: () => 1, sleep, timer: () => () => {} },
+      clock: { now: () => 1, monotonic: () => 1, timer },
       poison: this.poison,
       disk: { refusal: () => null, wrote: () => {}, full: () => {} },
       lingerMs: 2,
