@@ -80,6 +80,7 @@ export class Varints {
       v |= (c & 127) << shift
     }
     if (c <= 127) return (v >>> 1) ^ -(v & 1)
+    const negative = (v & 1) === 1 // beyond 2^53 the lowest bit is lost
     for (let unit = 2 ** 28; c > 127; unit *= 128) {
       if (this.at - from === 10) {
         this.bad = true
@@ -88,7 +89,7 @@ export class Varints {
       c = b[this.at++]!
       v += (c & 127) * unit
     }
-    return v % 2 === 0 ? v / 2 : -(v + 1) / 2
+    return negative ? -(v + 1) / 2 : v / 2
   }
 }
 

@@ -18,7 +18,7 @@ interface Codec {
 const require = createRequire(import.meta.url)
 const protocol = 'kafkajs/src/protocol'
 const { RecordBatch } = require(`${protocol}/recordBatch/v0`) as {
-  RecordBatch(o: Readonly<Record<string, unknown>>): Promise<{ readonly buffer: Buffer }>
+  readonly RecordBatch: (o: Readonly<Record<string, unknown>>) => Promise<{ readonly buffer: Buffer }>
 }
 const Record0 = require(`${protocol}/recordBatch/record/v0`) as (o: Readonly<Record<string, unknown>>) => unknown
 const decodeBatch = require(`${protocol}/recordBatch/v0/decoder`) as (d: object) => Promise<{ readonly records: readonly KafkaRecord[] }>

@@ -11,6 +11,7 @@ const u32 = (n: number): number[] => [n & 255, (n >>> 8) & 255, (n >>> 16) & 255
 const HEAD = [0x04, 0x22, 0x4d, 0x18, 0x60, 0x40, 0x82]
 const frame = (...blocks: number[][]): Uint8Array =>
   Uint8Array.from([...HEAD, ...blocks.flatMap((b) => [...u32(b.length), ...b]), ...u32(0)])
+const times = (n: number, c: number): number[] => Array.from({ length: n }, () => c)
 const chars = (s: string): number[] => [...Buffer.from(s)]
 
 // made by lz4 1.9 with these options
@@ -22,8 +23,8 @@ test.each([
     10_000,
     'BCJNGEBAwBcBAADfaGVsbG8ga2Fma2EsIA0A/////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////9tQLCBoZWwOAQAAD/3/////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////////udB0aGUgZW5kIG9mIGl0AAAAAA==',
   ],
-])('lz4 %s', (_, times, base64) => {
-  expect(decode(Buffer.from(base64, 'base64'))).toBe('hello kafka, '.repeat(times) + 'the end of it')
+])('lz4 %s', (_, count, base64) => {
+  expect(decode(Buffer.from(base64, 'base64'))).toBe('hello kafka, '.repeat(count) + 'the end of it')
 })
 
 test('what lz4_flex compresses, of every size', () => {
@@ -53,22 +54,32 @@ test.each<[string, Uint8Array, RegExp]>([
   ['another version', Uint8Array.from([...HEAD.slice(0, 4), 0xa0, ...HEAD.slice(5), ...u32(0)]), /version 2/],
   ['a dictionary', Uint8Array.from([...HEAD.slice(0, 4), 0x61, ...HEAD.slice(5), ...u32(0)]), /dictionary/],
   ['no block size', Uint8Array.from([...HEAD.slice(0, 5), 0x30, 0, ...u32(0)]), /blocks of size 3/],
-  ['a block beyond the frame’s size', Uint8Array.from([...HEAD, ...u32(70_000), ...new Array<number>(70_000).fill(0)]), /allows 65536/],
+  ['a block beyond the frame’s size', Uint8Array.from([...HEAD, ...u32(70_000), ...times(70_000, 0)]), /allows 65536/],
   ['a literal beyond the block', frame([0x40, ...chars('abc')]), /a literal of 4 bytes, 3 are there/],
   ['a match before the start', frame([0x10, 0x61, 2, 0, 0]), /from 2 bytes before 1/],
   ['a match of distance 0', frame([0x10, 0x61, 0, 0, 0]), /from 0 bytes before/],
   ['a match at the end', frame([0x10, 0x61, 1, 0]), /ends with a match/],
   ['half a distance', frame([0x10, 0x61, 1]), /ends inside a match/],
-  ['a length that never ends', frame([0x1f, 0x61, 1, 0, ...new Array<number>(500).fill(255)]), /fit/],
+  ['a length that never ends', frame([0x1f, 0x61, 1, 0, ...times(500, 255)]), /fit/],
 ])('%s is refused', (_, bytes, message) => {
   expect(() => decode(bytes)).toThrow(message)
 })
 
 test('a block that says more than its frame allows is refused, however much room there is', () => {
   // 1 literal and matches of 255 more each: 254 bytes of lengths make 64 KiB, these are 300
-  const bomb = frame([0x1f, 0x61, 1, 0, ...new Array<number>(300).fill(255), 0, 0])
+  const bomb = frame([0x1f, 0x61, 1, 0, ...times(300, 255), 0, 0])
   expect(lz4Bound(bomb)).toBeLessThanOrEqual(65_536)
   expect(() => lz4Decode(bomb, new Uint8Array(1 << 20))).toThrow(/fit/)
+})
+
+/** 65,501 bytes of a match, then literals. */
+const full = (literals: number): Uint8Array =>
+  frame([0x1f, 0x61, 1, 0, ...times(256, 255), 201, 0xf0, literals - 15, ...times(literals, 0x62)])
+
+test('a literal beyond the frame’s size is refused, however much room there is', () => {
+  const room = new Uint8Array(1 << 20)
+  expect(lz4Decode(full(35), room)).toBe(65_536)
+  expect(() => lz4Decode(full(36), room)).toThrow('a literal of 36 bytes, 36 are there and 35 fit')
 })
 
 test('any changed byte gives an error or other bytes within the bound, never a crash', () => {

@@ -1,15 +1,48 @@
 import { gzipSync, zstdCompressSync } from 'node:zlib'
+import { compressSync } from 'snappy'
 import { describe, expect, test } from 'vitest'
-import { BufferPool } from '../../../core/sdk/pool.ts'
 import { limits } from '../../../core/limits.ts'
 import { AT, RecordBatchError } from '../../../core/log/kafka/record-batch.ts'
 import { RecordSetDecoder } from '../../../core/log/kafka/record-batch-decoder.ts'
 import { encodeRecordBatch, NO_PRODUCER, restamp, stampOf } from '../../../core/log/kafka/record-batch-encoder.ts'
-import { batchOf, patched, plain, readSet, rec, stored, tools, varint, type Rec } from './support.ts'
+import { Varints } from '../../../core/log/kafka/record-columns.ts'
+import { batchOf, Counted, patched, plain, readSet, rec, stored, tools, varint, type Rec } from './support.ts'
 
 const text = (s: string): Uint8Array => Buffer.from(s)
 const joined = (...parts: Uint8Array[]): Uint8Array => Uint8Array.from(Buffer.concat(parts))
 const plainly = { stamp: NO_PRODUCER, compression: 'none', ...tools } as const
+
+const three = async (): Promise<Uint8Array[]> => [
+  await stored([rec(10, 'a'), rec(11, 'b')]),
+  await stored([rec(12, 'c')]),
+  await stored([rec(13, 'd'), rec(14, 'e')]),
+]
+const values = (r: { records: unknown[] }): unknown[] => r.records.map((x) => (x as unknown[])[3])
+const transactional = (records: Rec[], producerId: number): Promise<Uint8Array> =>
+  stored(records, { transactional: true, stamp: { producerId, producerEpoch: 1, baseSequence: 0 } })
+const control = (records: Rec[]): Promise<Uint8Array> => stored(records).then((b) => patched(b, (v) => v.setInt16(AT.attributes, 32)))
+const good = (): Promise<Uint8Array> => stored([rec(7, 'a', { key: text('k') }), rec(8, 'b')])
+const bomb = async (codec: number, body: Uint8Array): Promise<Uint8Array> => {
+  const head = (await good()).slice(0, AT.records)
+  return patched(joined(head, body), (v) => {
+    v.setInt16(AT.attributes, codec)
+    v.setInt32(AT.length, v.byteLength - 12)
+  })
+}
+const lz4Bomb = (): Uint8Array => {
+  const block = [0x1f, 0, 1, 0, ...Array.from({ length: 256 }, () => 255), 0, 0]
+  const one = [block.length & 255, block.length >>> 8, 0, 0, ...block]
+  return Uint8Array.from([0x04, 0x22, 0x4d, 0x18, 0x60, 0x70, 0x73, ...Array.from({ length: 1100 }, () => one).flat(), 0, 0, 0, 0])
+}
+
+const marker = async (offset: number, producerId: number, type: number): Promise<Uint8Array> =>
+  patched(await transactional([rec(offset, 'xx', { key: Uint8Array.of(0, 0, 0, type) })], producerId), (v) => v.setInt16(AT.attributes, 48))
+const change = async (f: (v: DataView, b: Uint8Array) => void): Promise<Uint8Array> => patched(await good(), f)
+const readVarint = (bytes: readonly number[], how: 'int' | 'long'): number | null => {
+  const v = new Varints(Uint8Array.from(bytes))
+  const n = v[how]()
+  return v.bad || v.at !== bytes.length ? null : n
+}
 
 /** By hand, from the message format's page: offset 258, two records. */
 const golden = [
@@ -54,13 +87,6 @@ describe('golden bytes', () => {
 })
 
 describe('a set', () => {
-  const three = async (): Promise<Uint8Array[]> => [
-    await stored([rec(10, 'a'), rec(11, 'b')]),
-    await stored([rec(12, 'c')]),
-    await stored([rec(13, 'd'), rec(14, 'e')]),
-  ]
-  const values = (r: { records: unknown[] }): unknown[] => r.records.map((x) => (x as unknown[])[3])
-
   test('cut off anywhere gives its whole batches and says how long the cut one is', async () => {
     const batches = await three()
     const all = joined(...batches)
@@ -141,12 +167,6 @@ describe('a set', () => {
 })
 
 describe('transactions', () => {
-  const transactional = (records: Rec[], producerId: number): Promise<Uint8Array> =>
-    stored(records, { transactional: true, stamp: { producerId, producerEpoch: 1, baseSequence: 0 } })
-  const marker = async (offset: number, producerId: number, type: number): Promise<Uint8Array> =>
-    patched(await transactional([rec(offset, 'xx', { key: Uint8Array.of(0, 0, 0, type) })], producerId), (v) =>
-      v.setInt16(AT.attributes, 48),
-    )
   const ABORT = 0
   const COMMIT = 1
 
@@ -175,7 +195,6 @@ describe('transactions', () => {
   })
 
   test('a control batch without a type, compressed, or of several records is refused; an empty one is passed', async () => {
-    const control = (records: Rec[]): Promise<Uint8Array> => stored(records).then((b) => patched(b, (v) => v.setInt16(AT.attributes, 32)))
     const typed = { key: Uint8Array.of(0, 0, 0, 1) }
     await expect(readSet(await control([rec(3, 'x', { key: text('k') })]))).rejects.toThrow('a control record without a type')
     await expect(readSet(await control([rec(3, 'x')]))).rejects.toThrow('a control record without a type')
@@ -196,8 +215,6 @@ describe('transactions', () => {
 })
 
 describe('refused', () => {
-  const good = (): Promise<Uint8Array> => stored([rec(7, 'a', { key: text('k') }), rec(8, 'b')])
-  const change = async (f: (v: DataView, b: Uint8Array) => void): Promise<Uint8Array> => patched(await good(), f)
   const where = 'reading topic events partition 3: the record batch at offset 7: '
 
   test.each<[string, (v: DataView, b: Uint8Array) => void, string, string]>([
@@ -276,24 +293,12 @@ describe('refused', () => {
   })
 
   describe('bombs', () => {
-    const bomb = async (codec: number, body: Uint8Array): Promise<Uint8Array> => {
-      const head = (await good()).slice(0, AT.records)
-      return patched(joined(head, body), (v) => {
-        v.setInt16(AT.attributes, codec)
-        v.setInt32(AT.length, v.byteLength - 12)
-      })
-    }
     const zeros = new Uint8Array(limits.kafkaBatchBytes + 1)
-    const lz4 = (): Uint8Array => {
-      const block = [0x1f, 0, 1, 0, ...new Array<number>(256).fill(255), 0, 0]
-      const one = [block.length & 255, block.length >>> 8, 0, 0, ...block]
-      return Uint8Array.from([0x04, 0x22, 0x4d, 0x18, 0x60, 0x70, 0x73, ...Array.from({ length: 1100 }, () => one).flat(), 0, 0, 0, 0])
-    }
     test.each<[string, number, () => Uint8Array]>([
       ['gzip', 1, () => gzipSync(zeros)],
       ['zstd', 4, () => zstdCompressSync(zeros)],
       ['snappy that says what it is', 2, () => joined(Uint8Array.of(0x80, 0x80, 0x80, 0x40), new Uint8Array(2 ** 21 + 1))],
-      ['lz4', 3, lz4],
+      ['lz4', 3, lz4Bomb],
     ])('%s', async (_, codec, make) => {
       await expect(readSet(await bomb(codec, make()))).rejects.toMatchObject({ problem: 'too-large', offset: 7 })
     })
@@ -319,13 +324,14 @@ describe('refused', () => {
 describe('encoding', () => {
   test('gives the producer’s stamp, and another one', async () => {
     const stamp = { producerId: 2 ** 40 + 5, producerEpoch: 32_767, baseSequence: 2 ** 31 - 1 }
-    const { bytes, release } = await encodeRecordBatch(batchOf([rec(0, 'a')]), 0, 1, { ...plainly, stamp, transactional: true })
+    const encoded = await encodeRecordBatch(batchOf([rec(0, 'a')]), 0, 1, { ...plainly, stamp, transactional: true })
+    const { bytes } = encoded
     expect(stampOf(bytes)).toEqual(stamp)
     expect(new DataView(bytes.buffer).getInt16(AT.attributes)).toBe(16)
     restamp(bytes, NO_PRODUCER, tools.crc32c)
     expect(stampOf(bytes)).toEqual(NO_PRODUCER)
     expect((await readSet(bytes.slice())).records).toEqual([plain({ ...rec(0, 'a') })])
-    release()
+    encoded.release()
   })
 
   test('one time for all', async () => {
@@ -335,12 +341,12 @@ describe('encoding', () => {
 
   test('its memory comes back, compressed or not', async () => {
     for (const compression of ['none', 'gzip', 'snappy', 'zstd'] as const) {
-      const memory = new BufferPool(1 << 20)
-      const { bytes, release } = await encodeRecordBatch(batchOf([rec(0, 'a')]), 0, 1, { ...plainly, compression, memory })
-      expect(memory.owns(bytes.buffer)).toBe(true)
-      release()
-      expect(memory.freeBytes).toBeGreaterThan(0)
-      expect(memory.owns(bytes.buffer)).toBe(false)
+      const memory = new Counted(1 << 20)
+      const encoded = await encodeRecordBatch(batchOf([rec(0, 'a')]), 0, 1, { ...plainly, compression, memory })
+      expect(memory.out).toBe(1)
+      expect(memory.owns(encoded.bytes.buffer)).toBe(true)
+      encoded.release()
+      expect(memory.out).toBe(0)
     }
   })
 
@@ -364,4 +370,39 @@ test('times: of nanoseconds, before 1970, and of none', async () => {
   const old = [rec(0, 'a', { ms: -1 }), rec(1, 'b', { ms: -(2 ** 50) }), rec(2, 'c', { ms: 2 ** 50 })]
   expect((await readSet(await stored(old))).records).toEqual(old.map(plain))
   expect(varint(-1)).toEqual([1])
+})
+
+test('varints: 32 bits in 5 bytes, 64 in 10, no more', () => {
+  for (const n of [0, -1, 1, 63, -64, 64, 8_191, 8_192, 2 ** 20, 2 ** 27 - 1, 2 ** 27, -(2 ** 31), 2 ** 31 - 1]) {
+    expect(readVarint(varint(n), 'int')).toBe(n)
+    expect(readVarint(varint(n), 'long')).toBe(n)
+  }
+  for (const n of [2 ** 31, -(2 ** 34) - 1, 2 ** 51 + 3, -(2 ** 52) + 1]) expect(readVarint(varint(n), 'long')).toBe(n)
+  expect(readVarint([255, 255, 255, 255, 255, 1], 'int')).toBe(null)
+  expect(readVarint([...Array.from({ length: 9 }, () => 255), 1], 'long')).toBe(-(2 ** 63))
+  expect(readVarint([...Array.from({ length: 10 }, () => 255), 1], 'long')).toBe(null)
+})
+
+test('snappy-java’s framing: blocks of 32 KiB, cut ones, one of another length than it says', async () => {
+  const all = Array.from({ length: 900 }, (_, i) => rec(i, `${i} `.repeat(40)))
+  const bytes = await stored(all)
+  const body = bytes.subarray(AT.records)
+  expect(body.length).toBeGreaterThan(3 * 32_768)
+  const blocks: Buffer[] = [Buffer.from('82534e41505059000000000100000001', 'hex')]
+  for (let at = 0; at < body.length; at += 32_768) {
+    const block = compressSync(body.subarray(at, at + 32_768))
+    const length = Buffer.alloc(4)
+    length.writeInt32BE(block.length)
+    blocks.push(length, block)
+  }
+  const framed = (b: Uint8Array): Uint8Array =>
+    patched(joined(bytes.subarray(0, AT.records), b), (v) => {
+      v.setInt16(AT.attributes, 2)
+      v.setInt32(AT.length, v.byteLength - 12)
+    })
+  const whole = joined(...blocks)
+  expect((await readSet(framed(whole))).records).toEqual(all.map(plain))
+  await expect(readSet(framed(whole.slice(0, -1)))).rejects.toThrow('the Snappy frame is cut off')
+  await expect(readSet(framed(joined(whole, Uint8Array.of(0, 0))))).rejects.toThrow('the Snappy frame is cut off')
+  await expect(readSet(framed(joined(...blocks.slice(0, -2))))).rejects.toMatchObject({ problem: 'malformed', offset: 0 })
 })

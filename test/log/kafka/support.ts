@@ -127,7 +127,7 @@ export async function readSet(bytes: Uint8Array, o: ReadOptions = {}): Promise<R
   const batches: RecordBatch[] = []
   const parts: Read['parts'] = []
   let next = set.from
-  try {
+  const read = async (): Promise<Read> => {
     while (!d.done) {
       const part = await d.read(o.maxBytes ?? 1 << 20)
       if (part.batch !== null) batches.push(part.batch)
@@ -135,17 +135,20 @@ export async function readSet(bytes: Uint8Array, o: ReadOptions = {}): Promise<R
       next = part.next
     }
     return { records: batches.flatMap(recordsOf).map(plain), next, parts, cutBytes: d.cutBytes }
-  } finally {
-    d.close()
-    for (const b of batches) {
-      b.release()
-      b.release() // only the first counts
-    }
-    if (released !== 1) throw new Error(`the record set was released ${released} times`)
-    if (pool.out !== 0) throw new Error(`${pool.out} buffers did not come back`)
   }
+  const [result] = await Promise.allSettled([read()])
+  d.close()
+  for (const b of batches) {
+    b.release()
+    b.release() // only the first counts
+  }
+  if (released !== 1) throw new Error(`the record set was released ${released} times`)
+  if (pool.out !== 0) throw new Error(`${pool.out} buffers did not come back`)
+  if (result.status === 'rejected') throw result.reason
+  return result.value
 }
-class Counted extends BufferPool {
+/** Counts what was taken and has not come back. */
+export class Counted extends BufferPool {
   out = 0
   override take(bytes: number): ArrayBuffer {
     this.out++
