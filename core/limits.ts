@@ -87,6 +87,14 @@ export const limits = {
   freeDiskBytes: 1024 * MiB,
   shards: 10_000,
 
+  // kafka (architecture §9)
+  /** One record batch, as it is stored and decompressed: guards against lengths that are a lie and against decompression bombs. */
+  kafkaBatchBytes: 64 * MiB,
+  /** Records of one record batch: each takes 40 bytes of columns, however small it is. */
+  kafkaBatchRecords: 2_000_000,
+  /** Compressed batches from this size on go to the libuv pool: the way there costs less than a tenth of the work. */
+  kafkaPoolBatchBytes: 32 * KiB,
+
   // pipelines (exactly-once.md)
   memoryBytes: 256 * MiB,
   /** One piece: what a lane reads, copies and compresses at once. */
@@ -139,5 +147,6 @@ holds('largest record ≤ log row', limits.recordBytes <= limits.logRowBytes)
 holds('put batch ≤ log row', limits.putBatchBytes <= limits.logRowBytes)
 holds('largest log row ≤ transaction of the log', limits.logRowBytes <= limits.logTransactionBytes)
 holds('transaction of the log ≤ records waiting for the disk', limits.logTransactionBytes <= limits.logPendingBytes)
+holds('largest log row ≤ Kafka batch', limits.logRowBytes <= limits.kafkaBatchBytes)
 holds('base64 of a put batch ≤ HTTP body', (limits.putBatchBytes * 4) / 3 + limits.putBatchRecords * 16 < limits.httpBodyBytes)
 holds('HTTP body ≤ bodies in flight', limits.httpBodyBytes <= limits.httpInFlightBytes)

@@ -13,7 +13,7 @@ export interface RecordBatch {
   readonly keyEnd: Uint32Array
   readonly valueStart: Uint32Array
   readonly valueEnd: Uint32Array
-  /** Kafka v2 header encoding; absent = no headers in the batch. */
+  /** Kafka v2 header encoding, its count in front; an empty range = none, absent = no headers in the batch. */
   readonly headerStart?: Uint32Array
   readonly headerEnd?: Uint32Array
   /** Rising; gaps are legal. */
