@@ -33,7 +33,7 @@ const { quick } = values
 const parts: Readonly<Record<string, () => Promise<Row[]>>> = {
   puts: () =>
     measurePuts(
-      quick ? { rounds: 3, batches: 120, singles: 16_000, motoBatches: 30 } : { rounds: 5, batches: 300, singles: 40_000, motoBatches: 60 },
+      quick ? { rounds: 3, batches: 120, singles: 16_000, motoBatches: 30 } : { rounds: 5, batches: 300, singles: 20_000, motoBatches: 60 },
     ),
   drain: () => measureDrains(quick ? { rounds: 3, bytes: 0.4 * GB } : { rounds: 3, bytes: 0.9 * GB }),
   backlog: () => measureBacklog(GB),

@@ -9,6 +9,7 @@ const RECORD_BYTES = 1_024
 const BATCH = 500
 const SINGLE_CONNECTIONS = 64
 const BATCH_CONNECTIONS = 8
+const SINGLE_ROUNDS = 3
 
 export interface PutSizes {
   readonly rounds: number
@@ -36,17 +37,21 @@ export async function measurePuts(sizes: PutSizes): Promise<Row[]> {
     await subject.pause()
     const bench = new Bench(subject, load)
     const figures: Figures = { batch: [], single: [], noop: [], moto: [] }
+    // the first round of each path warms up every process, the engine's compilers above all, and does not count
     for (let round = 0; round <= sizes.rounds; round++) {
       const batch = await bench.batches(sizes.batches)
-      const single = await bench.singles(sizes.singles)
-      const bare = await bench.noop(noop, port, sizes.singles)
       const peer = moto ? await bench.moto(moto, sizes.motoBatches) : NaN
-      // the first round warms up every process, the engine's compilers above all, and does not count
       if (round === 0) continue
       figures.batch.push(batch)
+      figures.moto.push(peer)
+    }
+    // rounds of a second: a neighbour of the machine that is busy for a while spoils few of them
+    for (let round = 0; round <= SINGLE_ROUNDS * sizes.rounds; round++) {
+      const single = await bench.singles(sizes.singles)
+      const bare = await bench.noop(noop, port, sizes.singles)
+      if (round === 0) continue
       figures.single.push(single)
       figures.noop.push(bare)
-      figures.moto.push(peer)
     }
     await subject.resume()
     await subject.drained()
