@@ -87,7 +87,9 @@ export const limits = {
   shards: 10_000,
 
   // Kafka log (architecture §9)
-  kafkaConnectMs: 10_000,
+  kafkaConnectMs: 5_000,
+  /** A question without an effect: after so long another broker is asked. */
+  kafkaAskMs: 5_000,
   /** For what a broker does at once; what it may hold back (a fetch, a join) says its own time. */
   kafkaRequestMs: 30_000,
   /** Of one connection: what an idempotent producer may have under way on a partition. */

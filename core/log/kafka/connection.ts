@@ -29,6 +29,8 @@ export interface ConnectionOptions {
   readonly inFlight?: number
   /** Default limits.kafkaAnswerBytes. */
   readonly answerBytes?: number
+  /** Ends the opening; an open connection is ended by close(). */
+  readonly signal?: AbortSignal
 }
 export interface CallOptions {
   readonly timeoutMs?: number
@@ -90,6 +92,9 @@ export class Connection {
     const c = new Connection(o)
     const ms = o.connectMs ?? limits.kafkaConnectMs
     const cancel = o.clock.timer(ms, () => c.#end(new RetryableError('Kafka.Connect', `${c.#to()}: not ready in ${ms} ms`, NOT_DONE)))
+    const abort = (): void => c.#end(new RetryableError('Kafka.Closed', `${c.#to()}: closed by this client`, NOT_DONE))
+    o.signal?.addEventListener('abort', abort)
+    if (o.signal?.aborted) abort()
     try {
       await c.#open()
       return c
@@ -102,6 +107,7 @@ export class Connection {
       throw c.#why ?? e
     } finally {
       cancel()
+      o.signal?.removeEventListener('abort', abort)
     }
   }
 

@@ -13,8 +13,6 @@ export class FrameError extends Error {}
 
 const SIZE = 4
 const CORRELATION = 4
-/** At most so much is read at once into a large answer. */
-const SLICE = 1024 * 1024
 /** 0x15: a TLS alert, 0x16: a TLS handshake; then the version, 3.x. */
 const looksLikeTls = (size: number): boolean => size >>> 24 >= 0x15 && size >>> 24 <= 0x16 && ((size >>> 16) & 0xff) === 3
 
@@ -42,7 +40,7 @@ export class FrameReader {
 
   /** Where the next bytes go. */
   room(): Uint8Array {
-    if (this.#large) return this.#large.subarray(this.#filled, Math.min(this.#large.length, this.#filled + SLICE))
+    if (this.#large) return this.#large.subarray(this.#filled)
     if (this.#begin > 0) {
       this.#block.copyWithin(0, this.#begin, this.#end)
       this.#end -= this.#begin

@@ -59,8 +59,6 @@ export const dial: Dial = (to, on) => {
   let error: Error | null = null
   socket.on('error', (e) => void (error = e))
   socket.on('close', () => on.closed(error))
-  socket.on('end', () => socket.destroy())
-  socket.resume() // else the end of the other side is not seen: no data event does it
   return {
     write: (parts) => {
       socket.cork()

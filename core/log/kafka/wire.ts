@@ -59,6 +59,8 @@ export interface Api<A extends readonly unknown[], R> {
   /** Throws when an argument cannot be written. */
   message(args: A): Message<R>
 }
+/** What a call of this api resolves with. */
+export type AnswerOf<T> = T extends { message(args: never): Message<infer R> } ? R : never
 
 function api<A extends unknown[], R>(of: API<A, R>): Api<A, R> {
   const { key, version } = of

@@ -168,9 +168,10 @@ describe('requests', () => {
     expect(await second).toMatchObject({ code: 'Kafka.Timeout', applied: 'no' })
     broker.asked[0]?.answer(Buffer.from('first'))
     expect(await first).toBe('first')
-    expect(c.live).toBe(true)
+    broker.handle = (a) => a.answer(a.body)
+    expect(await echo(c, 'third')).toBe('third')
+    expect(broker.asked.map((a) => a.body.toString())).toEqual(['first', 'third'])
     await c.close()
-    expect(broker.asked.length).toBe(1)
   })
 
   test('beyond the bound of those that wait one is refused', async () => {
@@ -202,6 +203,16 @@ describe('the end', () => {
       expect(await failure(echo(c, 'x'))).toMatchObject({ code: 'Kafka.Closed', applied: 'unknown' })
       expect(await c.ended).toMatchObject({ code: 'Kafka.Closed' })
     }
+  })
+
+  test('the other side closes a connection on which nothing is asked', async () => {
+    const c = await open(broker)
+    broker.handle = (a) => {
+      a.answer(a.body)
+      a.socket.end()
+    }
+    expect(await echo(c, 'last')).toBe('last')
+    expect((await c.ended).message).toMatch(/the other side closed the connection$/)
   })
 
   test('a reset', async () => {

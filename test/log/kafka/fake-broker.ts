@@ -47,21 +47,21 @@ export class FakeBroker {
   /** Called with each of them. */
   handle: (a: Asked) => void = () => {}
   mute = false
+  /** Also when it was stopped. */
+  port = 0
   #more = Promise.withResolvers<void>()
 
   static async start(tls?: { cert: Buffer; key: Buffer }): Promise<FakeBroker> {
     const b = new FakeBroker(tls)
     b.#server.listen(0, '127.0.0.1')
     await once(b.#server, 'listening')
+    b.port = (b.#server.address() as AddressInfo).port
     return b
   }
   private constructor(tls?: { cert: Buffer; key: Buffer }) {
     const accept = (s: Socket): void => this.#accept(s)
     this.#server = tls ? createTlsServer(tls, accept) : createServer(accept)
     this.#server.on('tlsClientError', () => {}) // the client's test says what it saw
-  }
-  get port(): number {
-    return (this.#server.address() as AddressInfo).port
   }
   get connections(): number {
     return this.#sockets.size
@@ -117,8 +117,11 @@ export class TestClock implements Clock {
   monotonic(): number {
     return this.#now
   }
-  sleep(ms: number): Promise<void> {
-    return new Promise((resolve) => void this.timer(ms, resolve))
+  sleep(ms: number, signal?: AbortSignal): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.timer(ms, resolve)
+      signal?.addEventListener('abort', () => reject(signal.reason as Error), { once: true })
+    })
   }
   timer(ms: number, fn: () => void): () => void {
     const t = { at: this.#now + ms, fn }
