@@ -94,6 +94,23 @@ export const limits = {
   kafkaBatchRecords: 2_000_000,
   /** Compressed batches from this size on go to the libuv pool: the way there costs less than a tenth of the work. */
   kafkaPoolBatchBytes: 32 * KiB,
+  kafkaConnectMs: 5_000,
+  /** A question without an effect: after so long another broker is asked. */
+  kafkaAskMs: 5_000,
+  /** For what a broker does at once; what it may hold back (a fetch, a join) says its own time. */
+  kafkaRequestMs: 30_000,
+  /** Of one connection: what an idempotent producer may have under way on a partition. */
+  kafkaInFlight: 5,
+  /** Requests of one connection that wait for their turn. */
+  kafkaQueued: 1_000,
+  /** A broker takes no request above this (socket.request.max.bytes), so no batch it holds is larger. */
+  kafkaAnswerBytes: 100 * MiB,
+  /** What is read before the size of an answer is known; larger answers are read straight into their own memory. */
+  kafkaReadBytes: 16 * KiB,
+  kafkaBackoffMs: 50,
+  kafkaMaxBackoffMs: 5_000,
+  /** A connection whose session ends is authenticated again at this share of its life. */
+  kafkaSessionShare: 0.8,
 
   // pipelines (exactly-once.md)
   memoryBytes: 256 * MiB,

@@ -117,6 +117,19 @@ describe('packages', () => {
     expect(wrong).toEqual([])
   })
 
+  test('the Kafka library is imported in one file, and the Kafka log is loaded by who uses it', () => {
+    const wrong: string[] = []
+    for (const s of core) {
+      for (const i of s.imports) {
+        if (i.specifier.startsWith('@platformatic/') && s.path !== 'core/log/kafka/wire.ts')
+          wrong.push(`${s.path}:${i.line} imports ${i.specifier}`)
+        const enters = i.path?.startsWith('core/log/kafka/') === true && !s.path.startsWith('core/log/kafka/')
+        if (enters && !i.typeOnly && !i.dynamic) wrong.push(`${s.path}:${i.line} imports ${i.path}, not by await import`)
+      }
+    }
+    expect(wrong).toEqual([])
+  })
+
   test('a plugin imports types of hydrant/sdk, its own files and its own dependencies', () => {
     const wrong: string[] = []
     for (const s of plugins) {
@@ -210,7 +223,7 @@ describe('lock file', () => {
 
 /** Clock, random, file system and network enter through host/, so that a seed can replace them. */
 const machine = (path: string): boolean =>
-  /^core\/(?:host\/|bin\/|log\/embedded\/|api\/(?:server|wire\/(?:http2|socket))\.ts$|admin\/)/.test(path) ||
+  /^core\/(?:host\/|bin\/|log\/(?:embedded\/|kafka\/socket\.ts$)|api\/(?:server|wire\/(?:http2|socket))\.ts$|admin\/)/.test(path) ||
   !/^(?:core|plugins)\//.test(path) ||
   isTest(path)
 

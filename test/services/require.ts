@@ -1,6 +1,8 @@
 import { execFile } from 'node:child_process'
 import { promisify } from 'node:util'
 import { MissingServiceError } from './cache.ts'
+import { startKafka } from './kafka.ts'
+import { installKafka, type KafkaVersion } from './kafka-install.ts'
 import { installNode, type NodeVersion } from './node.ts'
 import { installToxiproxy, startToxiproxy } from './toxiproxy.ts'
 import { installVersitygw, startVersitygw } from './versitygw.ts'
@@ -43,6 +45,14 @@ export function requireProgram(name: string, what: string): Promise<string | nul
 /** The same for another Node than the one that runs the tests: the path of its program, or null. */
 export function requireNode(version: NodeVersion, what: string): Promise<string | null> {
   return available(what, () => installNode(version))
+}
+
+/** The same for real Kafka brokers of a version. */
+export function requireKafka(version: KafkaVersion, what: string): Promise<typeof startKafka | null> {
+  return available(what, async () => {
+    await installKafka(version)
+    return startKafka
+  })
 }
 
 async function available<T>(what: string, get: () => Promise<T>): Promise<T | null> {
