@@ -1,7 +1,7 @@
 import { createServer, type Server, type Socket } from 'node:net'
 import type { Duplex } from 'node:stream'
 import * as tls from 'node:tls'
-import { BufferPool } from '../sdk/pool.ts'
+import { BufferPool, freeNow } from '../sdk/pool.ts'
 import { limits } from '../limits.ts'
 import { ConfigError, errorCode } from '../sdk/errors.ts'
 import type { Host } from '../sdk/host.ts'
@@ -197,7 +197,7 @@ class Door {
       for (const e of this.exchanges) e.checkAge(now)
       this.http1.sweep()
       // bodies come in bursts: what the last one needed is not kept for ever
-      if (this.exchanges.size === 0) this.#shared.memory.shrink(limits.httpIdlePoolBytes)
+      if (this.exchanges.size === 0) this.#shared.memory.shrink(limits.httpIdlePoolBytes, freeNow)
       this.#sweep()
     })
   }

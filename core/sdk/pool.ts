@@ -53,12 +53,19 @@ export class BufferPool {
     else this.#free.set(size, [buffer])
   }
 
-  /** Leaves what waits beyond so many bytes to the collector, the largest first. */
-  shrink(bytes: number): void {
+  /**
+   * Lets go of what waits beyond so many bytes, the largest first: to the collector, which comes when it likes, or to `free`, where it is
+   * certain that everybody who ever had a buffer is done with it.
+   */
+  shrink(bytes: number, free: (buffer: ArrayBuffer) => void = () => {}): void {
     if (this.#bytes <= bytes) return
     for (const size of [...this.#free.keys()].toSorted((a, b) => b - a)) {
       const list = this.#free.get(size)
-      while (this.#bytes > bytes && list?.pop() !== undefined) this.#bytes -= size
+      for (let buffer = list?.pop(); buffer !== undefined; buffer = list?.pop()) {
+        this.#bytes -= size
+        free(buffer)
+        if (this.#bytes <= bytes) return
+      }
     }
   }
 }

@@ -60,6 +60,16 @@ test('the bound may fall: shrink lets the largest go first, and what is larger t
   expect(pool.take(101 * KiB)).not.toBe(large)
 })
 
+test('what shrink lets go of is freed where the caller says how, and nothing else is', () => {
+  const pool = new BufferPool(KiB * KiB)
+  const [a, b] = [pool.take(256 * KiB), pool.take(64 * KiB)]
+  pool.give(a)
+  pool.give(b)
+  pool.shrink(64 * KiB, freeNow)
+  expect([a.byteLength, b.byteLength, pool.freeBytes]).toEqual([0, 64 * KiB, 64 * KiB])
+  expect(pool.take(1)).toBe(b)
+})
+
 test('memory that is freed at once is gone from every view', () => {
   const bytes = new Uint8Array(100)
   freeNow(bytes.buffer)
