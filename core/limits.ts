@@ -59,6 +59,8 @@ export const limits = {
   /** Address space of a stream at its opening; it grows by itself. 5,000 streams must fit into 47 bits. */
   /** Memory of rows that were read, kept for the next ones, all streams together. */
   logReadPoolBytes: 16 * MiB,
+  /** Signals of appends that are listened to at once, per stream, before those that no append waits for are let go. */
+  logWatchedSignals: 64,
   /** Memory of rows that were written, kept for the next ones, all streams together. */
   logRowPoolBytes: 8 * MiB,
   /** Bytes of rows that stay mapped after they were read or removed, per stream. */

@@ -29,7 +29,7 @@ export function canonicalRequest(head: Pick<RequestHead, 'method' | 'url' | 'val
   return `${text}\n${signed.list}\n${bodyHash}`
 }
 
-/** Trims and collapses runs of spaces. Node has trimmed already, so most values leave at once. */
+/** Trims and collapses runs of spaces. The wires have trimmed already, so most values leave at once. */
 export function canonicalValue(value: string): string {
   const last = value.charCodeAt(value.length - 1)
   if (value.charCodeAt(0) !== 0x20 && last !== 0x20 && !value.includes('  ') && !value.includes('\t')) return value

@@ -9,7 +9,7 @@ import { ApiError, internalFailure, unavailable, unknownOperation } from './erro
 import { readHead } from './request.ts'
 import type { Operation } from './service.ts'
 import type { Admitted, Gate } from './sigv4.ts'
-import type { BodyReader, Wire } from './wire/wire.ts'
+import { JSON_TYPE, type BodyReader, type Wire } from './wire/wire.ts'
 
 /** What a request asks for. */
 export interface Target {
@@ -31,7 +31,7 @@ export interface Shared {
   readonly events: Events
   readonly log: Logger
   readonly budget: ByteBudget
-  /** Bodies of a known length. */
+  /** Of bodies, while they are read and until their operation has answered. */
   readonly memory: BufferPool
   readonly deadlines: Deadlines
   /** A request that has not been answered after so long, waiting and working, is answered anyway. */
@@ -45,7 +45,6 @@ export interface Shared {
   ended(e: Exchange): void
 }
 
-const JSON_TYPE = 'application/x-amz-json-1.1'
 /** Of a body whose length is not known. */
 const BLOCK = 16 * 1024
 
@@ -86,7 +85,7 @@ export class Exchange implements BodyReader {
     try {
       const length = this.#admit()
       const bytes = length ?? this.#s.bodyBytes
-      const leave = this.#s.budget.take(bytes, () => {
+      this.#leaveLine = this.#s.budget.take(bytes, () => {
         this.#held = bytes
         if (this.#over || this.#answered) return this.#release()
         try {
@@ -95,7 +94,6 @@ export class Exchange implements BodyReader {
           this.#refuse(e) // the caller may be another exchange, which gives back what it held
         }
       })
-      this.#leaveLine = leave
     } catch (e) {
       this.#refuse(e)
     }

@@ -12,7 +12,7 @@ const fields = {
   securityToken: 'x-amz-security-token',
   contentSha256: 'x-amz-content-sha256',
 } as const
-export type Field = keyof typeof fields
+type Field = keyof typeof fields
 
 const single: ReadonlySet<string> = new Set(Object.values(fields))
 export const mustBeSingle = (name: string): boolean => single.has(name) || name.startsWith('x-amz-')

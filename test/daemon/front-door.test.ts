@@ -1,12 +1,9 @@
-import { execFile } from 'node:child_process'
-import { readFile } from 'node:fs/promises'
-import { promisify } from 'node:util'
+import { writeFile } from 'node:fs/promises'
 import { FirehoseClient, PutRecordCommand, DescribeDeliveryStreamCommand } from '@aws-sdk/client-firehose'
 import { afterEach, beforeEach, describe, expect, test } from 'vitest'
-import { requireProgram } from '../services/require.ts'
+import { selfSigned } from '../api/certificate.ts'
 import { Daemons } from './support.ts'
 
-const openssl = await requireProgram('openssl', 'the front door with TLS and signatures, by configuration')
 const daemons = new Daemons()
 beforeEach(() => daemons.begin())
 afterEach(() => daemons.end())
@@ -23,27 +20,16 @@ pipelines:
 
 async function client(secret: string): Promise<{ firehose: FirehoseClient; delivered: Promise<unknown> }> {
   const { path } = daemons.folder
-  const make = [
-    'req',
-    '-x509',
-    '-newkey',
-    'rsa:2048',
-    '-nodes',
-    '-days',
-    '2',
-    '-subj',
-    '/CN=127.0.0.1',
-    '-addext',
-    'subjectAltName=IP:127.0.0.1',
-  ]
-  await promisify(execFile)('openssl', [...make, '-keyout', `${path}/key.pem`, '-out', `${path}/cert.pem`])
+  const { cert, key } = selfSigned()
+  await writeFile(`${path}/cert.pem`, cert)
+  await writeFile(`${path}/key.pem`, key)
   const keys = '[{access_key: AKIDTEST, secret_key: secretsecret, allow: ["firehose:Put*"], streams: ["clicks*"]}]'
   const d = await daemons.start(yaml, { api: `, auth: sigv4, keys: ${keys}, tls: {cert: ./cert.pem, key: ./key.pem}` })
   const firehose = new FirehoseClient({
     endpoint: `https://127.0.0.1:${d.daemon.api.port}`,
     region: 'us-east-1',
     credentials: { accessKeyId: 'AKIDTEST', secretAccessKey: secret },
-    requestHandler: { httpsAgent: { ca: await readFile(`${path}/cert.pem`) } },
+    requestHandler: { httpsAgent: { ca: cert } },
     maxAttempts: 1,
   })
   return { firehose, delivered: d.event('cut.delivered') }
@@ -51,7 +37,7 @@ async function client(secret: string): Promise<{ firehose: FirehoseClient; deliv
 const put = (stream: string): PutRecordCommand =>
   new PutRecordCommand({ DeliveryStreamName: stream, Record: { Data: Buffer.from('hello') } })
 
-describe.skipIf(!openssl)('TLS and signatures by configuration, the AWS SDK as it is', () => {
+describe('TLS and signatures by configuration, the AWS SDK as it is', () => {
   test('a key may do what it is allowed on its streams, and nothing else', async () => {
     const { firehose, delivered } = await client('secretsecret')
     expect((await firehose.send(put('clicks-a'))).RecordId).toMatch(/./)

@@ -3,7 +3,7 @@ import { ApiError } from '../errors.ts'
 import { headNames, type HeadNames } from '../head-names.ts'
 import { ChunkReader } from './chunks.ts'
 import { parseHead, type Head } from './head.ts'
-import type { Answer, BodyReader, Wire } from './wire.ts'
+import { JSON_TYPE, type Answer, type BodyReader, type Wire } from './wire.ts'
 
 /** The connection under an HTTP/1.1 wire. */
 export interface Pipe {
@@ -50,7 +50,7 @@ const END_OF_HEAD = Buffer.from('\r\n\r\n')
 const CR = 0x0d
 const LF = 0x0a
 const CONTINUE = 'HTTP/1.1 100 Continue\r\n\r\n'
-const TYPE = 'Content-Type: application/x-amz-json-1.1\r\n'
+const TYPE = `Content-Type: ${JSON_TYPE}\r\n`
 /** Below it a body is read with what comes before it and copied. */
 const LEAST_DIRECT = 8_192
 const NO_NAMES = headNames([])

@@ -2,7 +2,7 @@ import * as http2 from 'node:http2'
 import type { Server } from 'node:net'
 import { limits } from '../../limits.ts'
 import { headNames, type HeadNames } from '../head-names.ts'
-import type { Answer, BodyReader, Wire } from './wire.ts'
+import { JSON_TYPE, type Answer, type BodyReader, type Wire } from './wire.ts'
 
 /** Windows: large enough for a full batch in one round trip on a local network, small enough that unread bodies stay bounded. */
 const options: http2.ServerOptions = {
@@ -92,7 +92,7 @@ class Http2Wire implements Wire {
     this.#answered = true
     const headers: Record<string, string | number> = {
       'x-amzn-RequestId': a.requestId,
-      'Content-Type': 'application/x-amz-json-1.1',
+      'Content-Type': JSON_TYPE,
       'Content-Length': Buffer.byteLength(a.body),
     }
     if (a.error !== undefined) {

@@ -1,6 +1,9 @@
 import type { ApiError } from '../errors.ts'
 import type { HeadNames } from '../head-names.ts'
 
+/** Of every request and answer (JSON 1.1 of the AWS protocols). */
+export const JSON_TYPE = 'application/x-amz-json-1.1'
+
 /** The answer to one request, before it is put into the words of its protocol. */
 export interface Answer {
   readonly status: number

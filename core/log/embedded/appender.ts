@@ -51,8 +51,6 @@ export interface AppenderContext {
 
 /** Rows being written, all streams together: lmdb has copied them when a transaction is durable. */
 const memory = new BufferPool(limits.logRowPoolBytes, 4_096)
-/** Signals that are listened to at once, before those that no put waits for are let go. */
-const SIGNALS = 64
 
 export class Appender {
   readonly #c: AppenderContext
@@ -65,7 +63,7 @@ export class Appender {
   #closed: AppendError | null = null
   /** One listener for all puts of a signal: those of an API come a thousand to one. */
   readonly #watched = new Map<AbortSignal, () => void>()
-  #mostSignals = SIGNALS
+  #mostSignals: number = limits.logWatchedSignals
 
   constructor(c: AppenderContext) {
     this.#c = c
@@ -89,7 +87,7 @@ export class Appender {
       const waiting = new Set(this.#queue.map((p) => p.signal))
       for (const s of this.#watched.keys()) if (!waiting.has(s)) this.#unwatch(s)
       // where all of them are waited for, the next look comes after as many again
-      this.#mostSignals = Math.max(SIGNALS, this.#watched.size * 2)
+      this.#mostSignals = Math.max(limits.logWatchedSignals, this.#watched.size * 2)
     }
     const onAbort = (): void => this.#takeBack(signal)
     this.#watched.set(signal, onAbort)
@@ -173,11 +171,10 @@ export class Appender {
   async #write(puts: readonly Put[]): Promise<void> {
     const shares = new Map<Partition, Share>()
     const ops: Op[] = []
-    const rows: ArrayBuffer[] = []
     try {
       this.#mustBeSound('fenced')
-      for (const put of puts) this.#add(put, shares, ops, rows)
-      for (const s of shares.values()) this.#closeRow(s, ops, rows)
+      for (const put of puts) this.#add(put, shares, ops)
+      for (const s of shares.values()) this.#closeRow(s, ops)
       // no other write of rows is under way, and the transaction holds only while this daemon's boot epoch stands in the
       // environment: so the offsets above are those of the write transaction itself
       await this.#c.env.write(ops)
@@ -188,7 +185,7 @@ export class Appender {
       return
     }
     // after a failed write nobody knows who still looks there: those rows are left to the collector
-    for (const row of rows) memory.give(row)
+    for (const { value } of ops) if (value !== null && memory.owns(value.buffer)) memory.give(value.buffer)
     // before the answers: who is back at once is one of those already
     this.#likely = puts.length + this.#queue.length
     this.#c.disk.wrote(this.#c.stream)
@@ -223,7 +220,7 @@ export class Appender {
     return new AppendError('Poisoned', message, { stored: fault === 'fenced' ? 'no' : 'unknown', retriable: false, cause: e })
   }
 
-  #add(put: Put, shares: Map<Partition, Share>, ops: Op[], rows: ArrayBuffer[]): void {
+  #add(put: Put, shares: Map<Partition, Share>, ops: Op[]): void {
     const { partition, batch } = put
     let s = shares.get(partition)
     if (s === undefined) {
@@ -235,7 +232,7 @@ export class Appender {
       const headers = batch.headerStart !== undefined
       const row = s.open
       const other = row !== null && (row.segments[0]?.batch.headerStart !== undefined) !== headers
-      if (row !== null && (other || row.bytes + oneRecordBytes(batch, from) > limits.logRowBytes)) this.#closeRow(s, ops, rows)
+      if (row !== null && (other || row.bytes + oneRecordBytes(batch, from) > limits.logRowBytes)) this.#closeRow(s, ops)
       const open = (s.open ??= { segments: [], bytes: 0, base: s.next })
       const { to, bytes } = fitting(put, from, limits.logRowBytes - open.bytes)
       open.segments.push({ batch, from, to, bytes })
@@ -245,12 +242,11 @@ export class Appender {
     }
   }
 
-  #closeRow(s: Share, ops: Op[], rows: ArrayBuffer[]): void {
+  #closeRow(s: Share, ops: Op[]): void {
     if (s.open === null) return
     const { segments, base } = s.open
     const stamp = { baseOffset: base, appendTimeMs: s.timeMs, leaderEpoch: this.#c.epoch }
     const value = encodeRow(segments, stamp, (bytes) => memory.take(bytes))
-    rows.push(value.buffer)
     const epoch = base === s.partition.stable ? s.partition.epochOp(this.#c.epoch, base) : null
     if (epoch !== null) ops.push(epoch)
     ops.push({ key: rowKey({ ...stamp, partition: s.partition.index, count: s.next - base, bytes: value.length }), value })
